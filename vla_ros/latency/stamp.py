@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LatencyStamp: the 256-byte record that says how old the causes of some data are.
+
+The layout is the table in ``docs/latency-stamp.md``; the C++ struct, the ROS message and this module
+are checked against it by tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.errors import ShapeError
+
+STAMP_BYTES = 256
+STAMP_MAGIC = 0x534C4156  # "VALS"
+STAMP_VERSION = 1
+
+STAMP_DTYPE = np.dtype(
+    [
+        ("magic", "<u4"),
+        ("version", "<u2"),
+        ("flags", "<u2"),
+        ("kind", "u1"),
+        ("clock_domain", "u1"),
+        ("horizon", "<u2"),
+        ("exec_horizon", "<u2"),
+        ("committed_len", "<u2"),
+        ("clock_id", "V16"),
+        ("seq", "<u8"),
+        ("parent_seq", "<u8"),
+        ("anchor_seq", "<u8"),
+        ("episode_id", "<u8"),
+        ("epoch", "<u4"),
+        ("instruction_id", "<u4"),
+        ("instruction_hash", "<u8"),
+        ("model_hash", "<u8"),
+        ("schema_hash", "<u8"),
+        ("capture_oldest_ns", "<i8"),
+        ("capture_newest_ns", "<i8"),
+        ("state_ns", "<i8"),
+        ("request_ns", "<i8"),
+        ("infer_start_ns", "<i8"),
+        ("infer_end_ns", "<i8"),
+        ("publish_ns", "<i8"),
+        ("target0_ns", "<i8"),
+        ("dt_ns", "<i8"),
+        ("delay_assumed_ns", "<i8"),
+        ("soft_expire_ns", "<i8"),
+        ("hard_expire_ns", "<i8"),
+        ("clock_err_ns", "<i8"),
+        ("task_phase", "<u2"),
+        ("consensus_len", "<u2"),
+        ("confidence", "<f4"),
+        ("state_pred_seq", "<u8"),
+        ("reserved", "V36"),
+        ("crc32", "<u4"),
+    ]
+)
+assert STAMP_DTYPE.itemsize == STAMP_BYTES
+
+
+class StampKind(enum.IntEnum):
+    """What the stamped payload is."""
+
+    OBSERVATION = 0
+    LATENT = 1
+    CHUNK = 2
+    TEXT = 3
+    CORRECTION = 4
+
+
+class ClockDomain(enum.IntEnum):
+    """Which clock the instants belong to."""
+
+    MONOTONIC = 0
+    TAI = 1
+    REALTIME = 2
+    SIM = 3
+
+
+class StampFlags(enum.IntFlag):
+    """Properties of the stamped payload."""
+
+    NONE = 0
+    WARMUP = 1
+    CACHED = 2
+    PARTIAL = 4
+    PROJECTED_STATE = 8
+    RESAMPLED = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyStamp:
+    """Provenance and age of an observation, latent or chunk. Instants are CLOCK_MONOTONIC [ns].
+
+    ``capture_*`` are exposure times of the oldest and newest image used; ``anchor_seq`` is the number
+    of the robot state the payload was computed from; ``parent_seq`` the number of what caused it.
+    Zero means "not set" for every instant and number: no event happens at boot.
+    """
+
+    kind: StampKind
+    seq: int = 0
+    parent_seq: int = 0
+    anchor_seq: int = 0
+    episode_id: int = 0
+    epoch: int = 0
+    instruction_id: int = 0
+    instruction_hash: int = 0
+    model_hash: int = 0
+    schema_hash: int = 0
+    capture_oldest_ns: int = 0
+    capture_newest_ns: int = 0
+    state_ns: int = 0
+    request_ns: int = 0
+    infer_start_ns: int = 0
+    infer_end_ns: int = 0
+    publish_ns: int = 0
+    target0_ns: int = 0
+    dt_ns: int = 0
+    delay_assumed_ns: int = 0
+    soft_expire_ns: int = 0
+    hard_expire_ns: int = 0
+    clock_err_ns: int = 0
+    flags: StampFlags = StampFlags.NONE
+    clock_domain: ClockDomain = ClockDomain.MONOTONIC
+    clock_id: bytes = bytes(16)
+    horizon: int = 0
+    exec_horizon: int = 0
+    committed_len: int = 0
+    task_phase: int = 0
+    consensus_len: int = 0
+    confidence: float = 1.0
+    state_pred_seq: int = 0
+
+    def age_ns(self, now_ns: int) -> int:
+        """Return how old the oldest cause is at ``now_ns`` [ns]."""
+        return now_ns - self.capture_oldest_ns
+
+    def latency_ns(self) -> int:
+        """Return the time from capture to publication [ns]."""
+        return self.publish_ns - self.capture_oldest_ns
+
+    def replace(self, **changes: object) -> LatencyStamp:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def to_bytes(self) -> bytes:
+        """Return the 256-byte record with magic, version and checksum."""
+        record = np.zeros((), dtype=STAMP_DTYPE)
+        record["magic"] = STAMP_MAGIC
+        record["version"] = STAMP_VERSION
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            record[f.name] = np.void(value) if f.name == "clock_id" else value
+        body = record.tobytes()[:-4]
+        return body + zlib.crc32(body).to_bytes(4, "little")
+
+    @classmethod
+    def from_bytes(cls, data: bytes | memoryview) -> LatencyStamp:
+        """Read a record.
+
+        Raises:
+            ShapeError: if length, magic, version or checksum is wrong; the message says which.
+        """
+        if len(data) != STAMP_BYTES:
+            raise ShapeError(f"a LatencyStamp has {STAMP_BYTES} bytes, got {len(data)}")
+        record = np.frombuffer(data, dtype=STAMP_DTYPE)[0]
+        if record["magic"] != STAMP_MAGIC:
+            raise ShapeError(f"not a LatencyStamp: magic {int(record['magic']):#x}, expected {STAMP_MAGIC:#x}")
+        if record["version"] != STAMP_VERSION:
+            raise ShapeError(f"LatencyStamp version {record['version']}, this code reads {STAMP_VERSION}")
+        if zlib.crc32(bytes(data[:-4])) != record["crc32"]:
+            raise ShapeError("LatencyStamp checksum differs: torn read or foreign writer")
+        values: dict[str, object] = {}
+        for f in dataclasses.fields(cls):
+            raw = record[f.name]
+            values[f.name] = bytes(raw) if f.name == "clock_id" else raw.item()
+        values["kind"] = StampKind(values["kind"])  # type: ignore[arg-type]
+        values["clock_domain"] = ClockDomain(values["clock_domain"])  # type: ignore[arg-type]
+        values["flags"] = StampFlags(values["flags"])  # type: ignore[arg-type]
+        return cls(**values)  # type: ignore[arg-type]
