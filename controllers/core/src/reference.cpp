@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vla_ros_core/reference.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "vla_ros_core/config_check.hpp"
+
+namespace vla_ros_core {
+
+namespace {
+
+/// Shorten a vector to at most `limit`.
+Eigen::Vector3d limited(const Eigen::Vector3d& v, double limit) noexcept {
+  const double norm = v.norm();
+  return norm > limit ? Eigen::Vector3d(v * (limit / norm)) : v;
+}
+
+/// Reduce the length of a vector by `step`, stopping at zero.
+Eigen::Vector3d slowed(const Eigen::Vector3d& v, double step) noexcept {
+  const double norm = v.norm();
+  return norm <= step ? Eigen::Vector3d::Zero() : Eigen::Vector3d(v * (1.0 - step / norm));
+}
+
+/// Pose displaced by an offset (translation, rotation vector in base).
+Pose displaced(const Pose& pose, const Vector6& offset) noexcept {
+  Pose result;
+  result.position = pose.position + offset.head<3>();
+  result.rotation = exp_rotation(offset.tail<3>()) * pose.rotation;
+  return result;
+}
+
+}  // namespace
+
+void ReferenceConfig::validate() const {
+  check_range("max_speed_m_s", max_speed_m_s, 1e-3, 3.0);
+  check_range("max_speed_rad_s", max_speed_rad_s, 1e-3, 10.0);
+  check_range("brake_m_s2", brake_m_s2, 0.1, 13.0);
+  check_range("brake_rad_s2", brake_rad_s2, 0.1, 25.0);
+  check_range("seam_time_constant_s", seam_time_constant_s, 1e-3, 1.0);
+}
+
+ReferenceGenerator::ReferenceGenerator(const ReferenceConfig& config) : config_(config) {
+  config_.validate();
+}
+
+void ReferenceGenerator::reset(const Pose& pose, double gripper_width_m) noexcept {
+  mode_ = Mode::kIdle;
+  has_segment_ = false;
+  pose_ = pose;
+  hold_pose_ = pose;
+  twist_.setZero();
+  offset_.setZero();
+  offset_rate_.setZero();
+  gripper_width_m_ = gripper_width_m;
+}
+
+void ReferenceGenerator::accept(const SegmentRecord& segment, uint64_t segment_seq,
+                                const LatencyStamp& stamp, int64_t now_ns) noexcept {
+  segment_ = segment;
+  segment_seq_ = segment_seq;
+  capture_ns_ = stamp.capture_oldest_ns;
+  has_segment_ = true;
+  const Sample target = sample_segment(segment_, now_ns);
+  offset_ = pose_error(target.pose, pose_);
+  offset_rate_ = twist_ - target.twist;
+  mode_ = Mode::kTrack;
+}
+
+void ReferenceGenerator::release() noexcept {
+  has_segment_ = false;
+  if (mode_ == Mode::kTrack) mode_ = Mode::kBrake;
+}
+
+void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose& measured) noexcept {
+  if (mode_ == Mode::kTrack && now_ns > end_of_segment_ns(segment_)) {
+    ++expired_brakes_;
+    release();
+  }
+  switch (mode_) {
+    case Mode::kTrack:
+      track(now_ns, dt_s);
+      break;
+    case Mode::kBrake:
+      brake(dt_s);
+      if (twist_.isZero(0.0)) {
+        // Begin the hold where the arm is, reached by fading: no wind-up against a contact.
+        mode_ = Mode::kHold;
+        hold_pose_ = measured;
+        offset_ = pose_error(measured, pose_);
+        offset_rate_.setZero();
+      }
+      break;
+    default:
+      hold(dt_s);
+      break;
+  }
+}
+
+void ReferenceGenerator::fade(double dt_s) noexcept {
+  // Exact step of a critically damped second-order decay, so the fade is C1 at any rate.
+  const double omega = 1.0 / config_.seam_time_constant_s;
+  const double decay = std::exp(-omega * dt_s);
+  const Vector6 slope = offset_rate_ + omega * offset_;
+  offset_ = (offset_ + slope * dt_s) * decay;
+  offset_rate_ = (offset_rate_ - omega * slope * dt_s) * decay;
+}
+
+void ReferenceGenerator::track(int64_t now_ns, double dt_s) noexcept {
+  // Counted apart from the check that prevents it, so that a mistake there would show.
+  if (now_ns > segment_.valid_until_ns) ++rows_after_expiry_;
+  const Sample target = sample_segment(segment_, now_ns);
+  fade(dt_s);
+  const Pose wanted = displaced(target.pose, offset_);
+  const Vector6 step = pose_error(pose_, wanted);
+  Vector6 allowed;
+  allowed.head<3>() = limited(step.head<3>(), config_.max_speed_m_s * dt_s);
+  allowed.tail<3>() = limited(step.tail<3>(), config_.max_speed_rad_s * dt_s);
+  pose_ = displaced(pose_, allowed);
+  if (!(allowed - step).isZero(0.0)) offset_ = pose_error(target.pose, pose_);
+  pose_.rotation.normalize();
+  twist_ = target.twist + offset_rate_;
+  twist_.head<3>() = limited(twist_.head<3>(), config_.max_speed_m_s);
+  twist_.tail<3>() = limited(twist_.tail<3>(), config_.max_speed_rad_s);
+  gripper_width_m_ = target.gripper_width_m;
+}
+
+void ReferenceGenerator::brake(double dt_s) noexcept {
+  twist_.head<3>() = slowed(twist_.head<3>(), config_.brake_m_s2 * dt_s);
+  twist_.tail<3>() = slowed(twist_.tail<3>(), config_.brake_rad_s2 * dt_s);
+  pose_ = displaced(pose_, twist_ * dt_s);
+  pose_.rotation.normalize();
+}
+
+void ReferenceGenerator::hold(double dt_s) noexcept {
+  fade(dt_s);
+  pose_ = displaced(hold_pose_, offset_);
+  pose_.rotation.normalize();
+  twist_.setZero();
+}
+
+}  // namespace vla_ros_core
