@@ -21,13 +21,13 @@ BOWL_WALL_BOXES = 16
 BOWL_MASS_KG = 0.6
 BOWL_FRICTION_N = 4.0  # a bowl slides when pushed with more than this
 
-_FRICTION = (0.9, 0.01, 0.0001)  # sliding [-], torsional [m], rolling [m]
+_FRICTION = (0.9, 0.005, 0.0001)  # sliding [-], torsional [m], rolling [m]
 
 
 def set_contact(geom: mujoco.MjsGeom, bits: tuple[int, int]) -> None:
     """Give a geom its contact bits and the friction of the cell."""
     geom.contype, geom.conaffinity = bits
-    geom.condim = 4
+    geom.condim = 3
     geom.friction = _FRICTION
 
 

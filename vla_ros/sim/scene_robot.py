@@ -98,8 +98,11 @@ def _rebuild_geoms(spec: mujoco.MjSpec, detailed_visuals: bool) -> None:
         pad = _add_contact_box(
             finger, f"{side}_pad_contact", (0.0, 0.00475, 0.0445), (0.0085, 0.00475, 0.0090)
         )
+        pad.priority = 1  # what the pads say about a contact counts, not the average
+        pad.condim = 4  # a held cube must not spin between the pads
         pad.friction = (1.2, 0.02, 0.0001)
         pad.solref = (0.004, 1.0)
+        pad.solimp = (0.97, 0.995, 0.0005, 0.5, 2.0)
 
 
 def _show(geom: mujoco.MjsGeom) -> None:
