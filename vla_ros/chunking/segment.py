@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a chunk to a segment: twists, validity and provenance for the control host."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.geometry import quat_conjugate, quat_multiply, quat_to_rotation_vector
+from vla_ros.latency.stamp import LatencyStamp, StampKind
+from vla_ros.types import ActionChunk, Latent, RobotState, Segment
+
+Array = NDArray[np.float64]
+
+
+def row_twists(positions: Array, quats_xyzw: Array, dt_s: float) -> Array:
+    """Return the twist (H, 6) of each row by central differences, one-sided at both ends."""
+    n = len(positions)
+    twists = np.zeros((n, 6))
+    if n < 2:
+        return twists
+    spins = np.array(
+        [
+            quat_to_rotation_vector(quat_multiply(b, quat_conjugate(a)))
+            for a, b in zip(quats_xyzw[:-1], quats_xyzw[1:], strict=True)
+        ]
+    )
+    steps = np.hstack([np.diff(positions, axis=0), spins]) / dt_s  # (H-1, 6)
+    twists[0], twists[-1] = steps[0], steps[-1]
+    twists[1:-1] = 0.5 * (steps[:-1] + steps[1:])
+    return twists
+
+
+def build_segment(
+    chunk: ActionChunk, latent: Latent, state: RobotState, *, seq: int, epoch: int, now_ns: int
+) -> Segment:
+    """Return the rows as a segment that expires with the latent they came from."""
+    cause = latent.stamp
+    target_ns = chunk.target0_ns + chunk.dt_ns * np.arange(chunk.horizon, dtype=np.int64)
+    stamp = LatencyStamp(
+        kind=StampKind.CHUNK,
+        seq=seq,
+        parent_seq=cause.seq,
+        anchor_seq=state.seq,
+        episode_id=cause.episode_id,
+        epoch=epoch,
+        instruction_id=cause.instruction_id,
+        instruction_hash=cause.instruction_hash,
+        model_hash=cause.model_hash,
+        schema_hash=cause.schema_hash,
+        capture_oldest_ns=cause.capture_oldest_ns,
+        capture_newest_ns=cause.capture_newest_ns,
+        state_ns=state.tick_ns,
+        publish_ns=now_ns,
+        target0_ns=chunk.target0_ns,
+        dt_ns=chunk.dt_ns,
+        horizon=chunk.horizon,
+        exec_horizon=chunk.horizon,
+        soft_expire_ns=cause.soft_expire_ns,
+        hard_expire_ns=cause.hard_expire_ns,
+        confidence=cause.confidence,
+    )
+    return Segment(
+        target_ns=target_ns,
+        positions=chunk.positions,
+        quats_xyzw=chunk.quats_xyzw,
+        twists_base=row_twists(chunk.positions, chunk.quats_xyzw, 1e-9 * chunk.dt_ns),
+        gripper_width_m=chunk.gripper_width_m,
+        valid_until_ns=cause.hard_expire_ns,
+        epoch=epoch,
+        stamp=stamp,
+    )
+
+
+def position_at(chunk: ActionChunk, at_ns: int) -> Array:
+    """Return where the rows say the end effector is at ``at_ns`` (3,) [m]; clamped to the rows."""
+    index = (at_ns - chunk.target0_ns) / chunk.dt_ns
+    low = int(np.clip(np.floor(index), 0, chunk.horizon - 1))
+    high = min(low + 1, chunk.horizon - 1)
+    fraction = float(np.clip(index - low, 0.0, 1.0))
+    blended: Array = (1.0 - fraction) * chunk.positions[low] + fraction * chunk.positions[high]
+    return blended

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stamps for what a slow policy made: when it was seen, computed, published, and how long it is good."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.latency.stamp import LatencyStamp, StampFlags, StampKind
+from vla_ros.types import Observation
+
+
+def hash64(text: str) -> int:
+    """Return a stable 64-bit hash of a text (first 8 bytes of SHA-256)."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def schema_hash(tensors: Mapping[str, NDArray[np.generic]]) -> int:
+    """Return the hash of names, types and shapes: equal for two latents that mean the same."""
+    parts = (f"{name}:{value.dtype.str}:{value.shape}" for name, value in sorted(tensors.items()))
+    return hash64(";".join(parts))
+
+
+def validity_ns(max_age_ns: int, latency_p95_ns: int, period_ns: int) -> int:
+    """Return how long after its capture a latent may be acted on.
+
+    Twice the p95 latency plus a period: long enough that the next latent normally arrives first,
+    even when both are slow; never longer than the policy says its output stays true.
+    """
+    return min(max_age_ns, 2 * latency_p95_ns + period_ns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceTimes:
+    """When the runtime did what, for one latent [ns]."""
+
+    request_ns: int
+    start_ns: int
+    end_ns: int
+    publish_ns: int
+
+
+def stamp_latent(
+    observation: Observation,
+    tensors: Mapping[str, NDArray[np.generic]],
+    times: InferenceTimes,
+    *,
+    seq: int,
+    validity_ns: int,
+    model_hash: int = 0,
+    confidence: float = 1.0,
+    is_warmup: bool = False,
+) -> LatencyStamp:
+    """Return the stamp of a latent computed from ``observation``."""
+    capture_ns = observation.capture_oldest_ns
+    return LatencyStamp(
+        kind=StampKind.LATENT,
+        flags=StampFlags.WARMUP if is_warmup else StampFlags.NONE,
+        seq=seq,
+        anchor_seq=observation.state.seq,
+        episode_id=observation.episode_id,
+        instruction_id=observation.instruction_id,
+        instruction_hash=hash64(observation.instruction),
+        model_hash=model_hash,
+        schema_hash=schema_hash(tensors),
+        capture_oldest_ns=capture_ns,
+        capture_newest_ns=observation.capture_newest_ns,
+        state_ns=observation.state.tick_ns,
+        request_ns=times.request_ns,
+        infer_start_ns=times.start_ns,
+        infer_end_ns=times.end_ns,
+        publish_ns=times.publish_ns,
+        soft_expire_ns=capture_ns + validity_ns // 2,
+        hard_expire_ns=capture_ns + validity_ns,
+        confidence=confidence,
+    )
