@@ -32,7 +32,15 @@ def build_core(layout: Layout, shell: Shell) -> None:
     mujoco = layout.site_packages / "mujoco" / "include"
     shell.run(
         [
-            *(layout.python, "-m", "pip", "install", "--no-deps", "--no-index", "--force-reinstall"),
+            *(
+                layout.python,
+                "-m",
+                "pip",
+                "install",
+                "--no-deps",
+                "--no-index",
+                "--force-reinstall",
+            ),
             *("--no-build-isolation", "--verbose", core_folder(layout)),
             "--config-settings=build-dir=%s" % (layout.build / "core"),
             "--config-settings=cmake.define.VLA_ROS_MUJOCO_INCLUDE=%s" % mujoco,

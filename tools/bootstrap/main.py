@@ -66,9 +66,7 @@ def _bring_up_to_date(layout: Layout) -> None:
     log = layout.build / "setup.log"
     shell = Shell(log, command_environment(layout, os.environ), layout.root)
     progress = Progress()
-    due = [
-        stage for stage in plan_stages(layout, shell, progress) if not stamps.is_done(stage)
-    ]
+    due = [stage for stage in plan_stages(layout, shell, progress) if not stamps.is_done(stage)]
     if not due:
         return
     check_machine(layout.root, layout.ros)
@@ -92,7 +90,9 @@ def plan_stages(layout: Layout, shell: Shell, progress: Progress) -> List[Stage]
     ) -> Stage:
         missing = [str(path) for path in inputs if not path.is_file()]
         if missing:
-            raise SetupError("The repository lacks %s." % ", ".join(missing), "git status shows why.")
+            raise SetupError(
+                "The repository lacks %s." % ", ".join(missing), "git status shows why."
+            )
         key = hash_inputs(layout.root, inputs, name, _RECIPES[name], *facts)
         return Stage(name, key, tuple(products), action)
 
@@ -135,9 +135,7 @@ def _concurrent_groups(stages: Sequence[Stage]) -> List[List[Stage]]:
     return [[stage for stage in stages if stage.name in names] for names in groups]
 
 
-def _run_group(
-    stages: Sequence[Stage], stamps: Stamps, shell: Shell, progress: Progress
-) -> None:
+def _run_group(stages: Sequence[Stage], stamps: Stamps, shell: Shell, progress: Progress) -> None:
     if not stages:
         return
     with ThreadPoolExecutor(max_workers=len(stages)) as pool:

@@ -27,7 +27,9 @@ def interface_packages(layout: Layout) -> Sequence[Path]:
 def message_inputs(layout: Layout) -> List[Path]:
     """Files that the built packages depend on."""
     patterns = ("*.msg", "*.srv", "*.action", "package.xml", "CMakeLists.txt")
-    return [path for folder in interface_packages(layout) for path in files_under(folder, *patterns)]
+    return [
+        path for folder in interface_packages(layout) for path in files_under(folder, *patterns)
+    ]
 
 
 def build_messages(layout: Layout, shell: Shell) -> None:
@@ -39,9 +41,7 @@ def build_messages(layout: Layout, shell: Shell) -> None:
 def _build(layout: Layout, shell: Shell, source: Path, build: Path) -> None:
     variables = _variables(layout)
     cmake = layout.venv / "bin" / "cmake"
-    shell.run(
-        [cmake, "-S", source, "-B", build, "-G", "Ninja", *_definitions(layout)], **variables
-    )
+    shell.run([cmake, "-S", source, "-B", build, "-G", "Ninja", *_definitions(layout)], **variables)
     shell.run([cmake, "--build", build], **variables)
     manifest = build / "install_manifest.txt"
     before = _listed(manifest)

@@ -83,9 +83,13 @@ def check_compiler(environ: Mapping[str, str]) -> None:
         raise SetupError("No C++ compiler was found.", remedy)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "check.cpp"
-        source.write_text("#include <optional>\nint main() { return std::optional<int>{0}.value(); }\n")
+        source.write_text(
+            "#include <optional>\nint main() { return std::optional<int>{0}.value(); }\n"
+        )
         command = [compiler, "-std=c++17", str(source), "-o", str(source.with_suffix(""))]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
     if done.returncode != 0:
         said = done.stdout.decode(errors="replace").strip().splitlines()
         first = said[0] if said else "no message"
