@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shared-memory ring: order, overwriting, takeover after a crash, two writers."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import vla_ros_core as core
+from vla_ros.latency.stamp import LatencyStamp, StampKind
+
+STAMP = LatencyStamp(kind=StampKind.LATENT).to_bytes()
+
+
+@pytest.fixture
+def name():
+    ring_name = f"vla_ros.test{os.getpid()}.ring"
+    yield ring_name
+    core.ShmRing.unlink(ring_name)
+
+
+def test_reader_gets_what_was_written_last(name):
+    writer = core.ShmRing.create(name, 4, 100, 7)
+    reader = core.ShmRing.open(name, 7)
+    assert reader.read_latest() is None
+    for i in range(1, 11):
+        assert writer.write(STAMP, bytes([i] * i)) == i
+    assert reader.read_latest() == (10, STAMP, bytes([10] * 10))
+    assert reader.read_seq(7) == (STAMP, bytes([7] * 7))
+    assert reader.read_seq(6) is None
+
+
+def test_payload_too_long_is_refused_with_both_sizes(name):
+    writer = core.ShmRing.create(name, 4, 100, 0)
+    with pytest.raises(core.Error, match=r"100 bytes, got 101"):
+        writer.write(STAMP, bytes(101))
+
+
+def test_wrong_schema_is_refused(name):
+    core.ShmRing.create(name, 4, 100, 7)
+    with pytest.raises(core.Error, match="schema"):
+        core.ShmRing.open(name, 8)
+
+
+def test_absent_ring_is_an_error():
+    with pytest.raises(core.Error, match="No such file"):
+        core.ShmRing.open("vla_ros.test.absent")
+
+
+def test_second_living_writer_is_refused(name):
+    first = core.ShmRing.create(name, 4, 100, 0)
+    with pytest.raises(core.Error, match=f"being written by process {os.getpid()}"):
+        core.ShmRing.create(name, 4, 100, 0)
+    first.close()
+    core.ShmRing.create(name, 4, 100, 0)
+
+
+def test_reader_may_not_write(name):
+    core.ShmRing.create(name, 4, 100, 0)
+    with pytest.raises(core.Error, match="not opened for writing"):
+        core.ShmRing.open(name).write(STAMP, b"x")
+
+
+def test_ring_of_a_killed_writer_is_taken_over_and_numbers_go_on(name):
+    script = (
+        "import sys, signal, vla_ros_core as core\n"
+        f"w = core.ShmRing.create({name!r}, 4, 100, 0)\n"
+        f"stamp = bytes.fromhex({STAMP.hex()!r})\n"
+        "for i in range(5): w.write(stamp, b'old')\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"ready\n"
+    reader = core.ShmRing.open(name)
+    assert reader.writer_alive()
+    child.send_signal(signal.SIGKILL)
+    child.wait(timeout=10)
+    assert not reader.writer_alive()
+    writer = core.ShmRing.create(name, 4, 100, 0)
+    assert writer.write(STAMP, b"new") == 6
+    assert reader.read_latest() == (6, STAMP, b"new")
+    assert reader.writer_alive()
+
+
+def test_other_geometry_replaces_the_ring_but_not_under_a_reader(name):
+    old = core.ShmRing.create(name, 4, 100, 0)
+    old.write(STAMP, b"old")
+    reader = core.ShmRing.open(name)
+    old.close()
+    new = core.ShmRing.create(name, 4, 200, 0)
+    assert new.head == 0
+    assert reader.read_latest() == (1, STAMP, b"old")
+
+
+def test_no_torn_read_while_a_writer_runs(name):
+    writer = core.ShmRing.create(name, 4, 65536, 0)
+    reader = core.ShmRing.open(name)
+    rows = [np.full(65536, i, dtype=np.uint8) for i in range(251)]
+    stop = threading.Event()
+
+    def write():
+        for i in range(20000):
+            writer.write(STAMP, rows[i % 251])
+            if stop.is_set():
+                return
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = 0
+    while thread.is_alive():
+        got = reader.read_latest()
+        if got is None:
+            continue
+        seq, _, payload = got
+        values = np.frombuffer(payload, dtype=np.uint8)
+        assert values[0] == values[-1] == (seq - 1) % 251
+        assert (values == values[0]).all()
+        seen += 1
+    stop.set()
+    thread.join()
+    assert seen > 10
+
+
+def test_stop_flag_counts_requests_of_everyone(name):
+    first, second = core.StopFlag(name), core.StopFlag(name)
+    before = first.count
+    second.request()
+    first.request()
+    assert second.count == before + 2
