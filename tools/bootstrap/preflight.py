@@ -22,6 +22,11 @@ OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 14)
 NEEDED_BYTES = 4 * 1024**3
 
+_CPP17_PROGRAM = """
+#include <optional>
+int main() { return std::optional<int>{0}.value(); }
+"""
+
 
 def check_python(version: Tuple[int, ...]) -> None:
     """Refuse interpreters for which the lock file has no wheels."""
@@ -83,15 +88,11 @@ def check_compiler(environ: Mapping[str, str]) -> None:
         raise SetupError("No C++ compiler was found.", remedy)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "check.cpp"
-        source.write_text(
-            "#include <optional>\nint main() { return std::optional<int>{0}.value(); }\n"
-        )
+        source.write_text(_CPP17_PROGRAM, encoding="utf-8")
         command = [compiler, "-std=c++17", str(source), "-o", str(source.with_suffix(""))]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
+        done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0:
-        said = done.stdout.decode(errors="replace").strip().splitlines()
+        said = done.stderr.decode(errors="replace").strip().splitlines()
         first = said[0] if said else "no message"
         raise SetupError("%s cannot compile a C++17 program (%s)." % (compiler, first), remedy)
 
@@ -123,7 +124,7 @@ def check_machine(root: Path, ros: str) -> None:
         SetupError: For the first one that fails.
     """
     check_platform(platform.system(), platform.machine(), ros)
-    check_python(tuple(sys.version_info))
+    check_python((sys.version_info.major, sys.version_info.minor))
     check_venv()
     check_compiler(os.environ)
     check_python_headers()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ _CAUSES = (
     (
         r"DO NOT MATCH THE HASHES|Hashes are required",
         "A downloaded package is not the one that the lock file names.",
-        "A proxy or package mirror may serve another file; ask its operator. Nothing was installed.",
+        "A proxy or package mirror may serve another file; ask its operator.",
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLError",
@@ -43,12 +44,12 @@ _CAUSES = (
     (
         r"Killed signal|internal compiler error: Killed|cc1plus.*Killed|Cannot allocate memory",
         "The compiler ran out of memory.",
-        "Close other programs, or compile fewer files at a time: CMAKE_BUILD_PARALLEL_LEVEL=1 make setup",
+        "Close other programs, or compile one file at a time: CMAKE_BUILD_PARALLEL_LEVEL=1 make",
     ),
     (
         r"No matching distribution found for (\S+)",
         "The package index has no fitting file of a package in the lock file.",
-        "If pip is set to a mirror, the mirror may be behind; otherwise please report it with the log.",
+        "If pip is set to a mirror, the mirror may be behind; otherwise please report it.",
     ),
 )
 
@@ -127,10 +128,8 @@ class _Output:
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass
 
 
 def explain(arguments: Sequence[str], code: int, text: str, log: Path) -> SetupError:
