@@ -88,11 +88,11 @@ def test_urdf_without_connection_is_refused(tmp_path: Path) -> None:
         load_urdf(path)
 
 
-def test_panel_escapes_text_and_shows_dashes_for_unknown_numbers() -> None:
+def test_panel_escapes_text_and_says_so_for_unknown_numbers() -> None:
     page = render_panel(ViewNumbers(instruction="<b>x</b>", mode="TRACK", success=True))
     assert "<b>x" not in page
     assert "&lt;b&gt;" in page
-    assert "–" in page
+    assert "n/a" in page
     assert "success" in page
 
 

@@ -122,9 +122,9 @@ def write_report(path: Path, text: str) -> None:
 
 
 def number(value: float, digits: int = 1, unit: str = "") -> str:
-    """Format a number for people; an en dash when it was not measured."""
+    """Format a number for people; "n/a" when it was not measured."""
     if not math.isfinite(value):
-        return "–"
+        return "n/a"
     return f"{value:.{digits}f}{' ' + unit if unit else ''}"
 
 
@@ -207,7 +207,7 @@ def _episode_table(sections: Sequence[EpisodeSection], run_folder: Path) -> str:
         rows.append(
             (
                 f"={r.episode_id}",
-                f"={'–' if r.seed is None else r.seed}",
+                "=n/a" if r.seed is None else f"={r.seed}",
                 escape(r.instruction),
                 f'<span class="{mark}">{escape(word)}</span> {escape(r.reason)}',
                 f"={number(r.elapsed_s, 1, 's')}",
@@ -226,7 +226,7 @@ def _median(values: np.ndarray) -> float:
 
 def _bag_link(episode: Episode | None, run_folder: Path) -> str:
     if episode is None:
-        return "–"
+        return "n/a"
     target = escape(_relative(episode.path, run_folder), quote=True)
     return f'<a href="{target}/">{target}</a>'
 

@@ -65,7 +65,7 @@ class ViewerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewNumbers:
-    """What the panel shows; NaN is shown as a dash.
+    """What the panel shows; NaN is shown as "n/a".
 
     Attributes:
         control_hz, fast_hz, slow_hz: rates of the three loops.
@@ -255,8 +255,8 @@ def render_panel(numbers: ViewNumbers) -> str:
         ("fast loop", _number(numbers.fast_hz, "Hz", 1)),
         ("slow loop", _number(numbers.slow_hz, "Hz", 1)),
         ("latent age", _number(numbers.latent_age_ms, "ms")),
-        ("mode", mode or "–"),
-        ("phase", numbers.phase or "–"),
+        ("mode", mode or "n/a"),
+        ("phase", numbers.phase or "n/a"),
         *numbers.extra.items(),
     )
     cells = "".join(
@@ -278,4 +278,4 @@ def to_wxyz(quat_xyzw: Array) -> Array:
 
 
 def _number(value: float, unit: str, digits: int = 0) -> str:
-    return f"{value:.{digits}f} {unit}" if math.isfinite(value) else "–"
+    return f"{value:.{digits}f} {unit}" if math.isfinite(value) else "n/a"
