@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Perception: cameras, frames as bytes, tick code, and objects on a table."""

@@ -29,7 +29,8 @@ class ClassicalSlowConfig:
 
     Attributes:
         camera: name of the calibrated camera with depth.
-        max_age_s: age of the image beyond which the latent must not be used [s].
+        max_age_s: age of the image beyond which the latent must not be used [s]; long, because on
+            this table only the robot moves things.
         cube_side_m, bowl_height_m: sizes [m].
         bowl_radius_m: inner and outer radius of the wall [m].
         keep_confidence: a detection at least this good replaces what is remembered.
@@ -40,11 +41,11 @@ class ClassicalSlowConfig:
     """
 
     camera: str = "scene_camera"
-    max_age_s: float = 2.0
+    max_age_s: float = 6.0
     cube_side_m: float = 0.04
     bowl_radius_m: tuple[float, float] = (0.068, 0.072)
     bowl_height_m: float = 0.045
-    keep_confidence: float = 0.75
+    keep_confidence: float = 0.6
     weak_confidence: float = 0.3
     moved_m: float = 0.03
     released_width_m: float = 0.048
@@ -73,8 +74,8 @@ class ClassicalSlowConfig:
 class ClassicalSlowPolicy:
     """Colour segmentation, depth and a memory of what was last seen clearly.
 
-    An object that is hidden keeps its last clear place and the time at which it was seen; one whose
-    place is seen to be empty is forgotten. An image without any contrast gives no confidence at all.
+    A hidden object keeps its last clear place and the time at which it was seen; one whose place
+    is seen to be empty is forgotten. An image without any contrast gives no confidence at all.
     """
 
     name = "classical"

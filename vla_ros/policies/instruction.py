@@ -11,7 +11,7 @@ from vla_ros.policies.colors import BOWL_COLOURS, CUBE_COLOURS
 
 MAX_INSTRUCTION_CHARS = 500
 
-_VERBS = {"put", "place", "move", "drop", "set", "lay", "bring", "transfer"}
+_PUT_VERBS = {"put", "place", "move", "drop", "set", "lay", "bring", "transfer"}
 _PICK_VERBS = {"pick", "grab", "take", "grasp", "lift"}
 _CUBE_WORDS = {"cube", "block"}
 _BOWL_WORDS = {"bowl", "dish"}
@@ -36,6 +36,9 @@ _OTHER_COLOURS = {
     *("orange", "pink", "black", "white", "grey", "gray", "brown", "magenta", "teal"),
     *("lime", "navy", "gold", "silver", "beige"),
 }
+_OBJECT_WORDS = _CUBE_WORDS | _BOWL_WORDS
+_KNOWN = _PUT_VERBS | _PICK_VERBS | _OBJECT_WORDS | _INTO_WORDS | _FILLERS
+_ALL_COLOURS = {*CUBE_COLOURS, *BOWL_COLOURS, *_COLOUR_SYNONYMS, *_OTHER_COLOURS}
 _ALLOWED = f"say 'put the <{'|'.join(CUBE_COLOURS)}> cube in the <{'|'.join(BOWL_COLOURS)}> bowl'"
 
 
@@ -99,53 +102,55 @@ def _split(text: object) -> list[str]:
 
 
 def _find_objects(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the word before each "cube" and each "bowl"; refuse every other unknown word."""
-    known = _VERBS | _PICK_VERBS | _CUBE_WORDS | _BOWL_WORDS | _INTO_WORDS | _FILLERS
-    colours = {*CUBE_COLOURS, *BOWL_COLOURS, *_COLOUR_SYNONYMS, *_OTHER_COLOURS}
+    """Return the word before each "cube" and each "bowl"; refuse words that are not known."""
     cubes: list[str] = []
     bowls: list[str] = []
-    for i, word in enumerate(words):
-        before = words[i - 1] if i else ""
-        if word in _CUBE_WORDS or word in _BOWL_WORDS:
-            (cubes if word in _CUBE_WORDS else bowls).append(before)
-            continue
-        names_object = i + 1 < len(words) and words[i + 1] in _CUBE_WORDS | _BOWL_WORDS
-        if word in known or (word in colours and names_object):
-            continue
-        if names_object:
-            kind, allowed = _kind_of(words[i + 1])
-            raise InstructionError(
-                f"{_quote(word)} is no colour of a {kind} here: {', '.join(allowed)}"
-            )
-        if word in colours:
-            raise InstructionError(
-                f"{_quote(word)} must be followed by 'cube' or 'bowl'; {_ALLOWED}"
-            )
-        raise InstructionError(f"the word {_quote(word)} is not understood; {_ALLOWED}")
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        if word in _CUBE_WORDS:
+            cubes.append(before)
+        elif word in _BOWL_WORDS:
+            bowls.append(before)
+        elif word not in _KNOWN and not (word in _ALL_COLOURS and after in _OBJECT_WORDS):
+            raise InstructionError(_why_not_understood(word, after))
     return cubes, bowls
 
 
+def _why_not_understood(word: str, after: str) -> str:
+    """Return what to tell about a word that is neither known nor a colour before an object."""
+    if after in _OBJECT_WORDS:
+        kind, allowed = ("cube", CUBE_COLOURS) if after in _CUBE_WORDS else ("bowl", BOWL_COLOURS)
+        return f"{_quote(word)} is no colour of a {kind} here: {', '.join(allowed)}"
+    if word not in _ALL_COLOURS:
+        return f"the word {_quote(word)} is not understood; {_ALLOWED}"
+    if after and after not in _KNOWN | _ALL_COLOURS:
+        return f"there is no {_quote(after)} here, only cubes and bowls; {_ALLOWED}"
+    return f"{_quote(word)} must be followed by 'cube' or 'bowl'; {_ALLOWED}"
+
+
 def _check_order(words: list[str]) -> None:
-    """Demand a verb, then the cube, then "in", then the bowl."""
+    """Demand a verb, the cube, "in", the bowl, and nothing more to do after it."""
     cube = next(i for i, word in enumerate(words) if word in _CUBE_WORDS)
     bowl = next(i for i, word in enumerate(words) if word in _BOWL_WORDS)
-    if not any(word in _VERBS | _PICK_VERBS for word in words[:cube]):
+    verbs = _PUT_VERBS | _PICK_VERBS
+    if not verbs.intersection(words[:cube]):
         raise InstructionError(f"the instruction does not say what to do; {_ALLOWED}")
-    if not any(word in _INTO_WORDS for word in words[cube:bowl]):
+    if not _INTO_WORDS.intersection(words[cube:bowl]):
         raise InstructionError(f"the cube must be put 'in' the bowl; {_ALLOWED}")
+    if not _PUT_VERBS.intersection(words[:bowl]):
+        # "pick the cube in the bowl" may mean a cube that is already there.
+        raise InstructionError(f"the instruction does not say to put the cube down; {_ALLOWED}")
+    more = [word for word in words[bowl:] if word in verbs]
+    if more:
+        raise InstructionError(f"one task at a time: {_quote(more[0])} comes after it; {_ALLOWED}")
 
 
 def _check_colour(word: str, kind: str, allowed: tuple[str, ...]) -> str:
     colour = _COLOUR_SYNONYMS.get(word, word)
     if colour in allowed:
         return colour
-    if colour in {*CUBE_COLOURS, *BOWL_COLOURS, *_OTHER_COLOURS}:
+    if colour in _ALL_COLOURS:
         raise InstructionError(f"there is no {colour} {kind}; {kind}s are {', '.join(allowed)}")
     raise InstructionError(f"the instruction does not say which {kind}: {', '.join(allowed)}")
-
-
-def _kind_of(word: str) -> tuple[str, tuple[str, ...]]:
-    return ("cube", CUBE_COLOURS) if word in _CUBE_WORDS else ("bowl", BOWL_COLOURS)
 
 
 def _quote(word: str) -> str:

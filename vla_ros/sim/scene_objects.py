@@ -103,7 +103,7 @@ def add_bowl(spec: mujoco.MjSpec, colour: str, size: BowlGeometry) -> None:
         name=f"bowl_{colour}_floor",
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
         pos=(0, 0, floor_half),
-        size=(size.inner_radius_m, floor_half, 0),
+        size=(size.outer_radius_m, floor_half, 0),
         rgba=rgba,
         mass=BOWL_MASS_KG,
     )
