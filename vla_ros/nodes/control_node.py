@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""control_node: owns the simulated robot; its C++ thread runs the law, Python only looks on."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TransformStamped, TwistStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Empty, String
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+from vla_ros_msgs.msg import ControlStatus, Verdict
+from vla_ros_msgs.srv import ResetScene
+
+import vla_ros_core as core
+from vla_ros.clock import NS_PER_S
+from vla_ros.config_fields import check_fields, setting
+from vla_ros.control.config import ControlConfig
+from vla_ros.control.host import build_host
+from vla_ros.embodiment.urdf_tree import LinkTransform, UrdfTree
+from vla_ros.errors import VlaRosError
+from vla_ros.nodes.base import NodeHealth, VlaNode, run_node
+from vla_ros.policies.instruction import parse_instruction
+from vla_ros.sim.judge import Judge, JudgeVerdict
+from vla_ros.sim.plant import FR3_JOINTS, build_plant, fr3_arm
+from vla_ros.sim.scene_info import SceneInfo
+from vla_ros.sim.tasks import apply_layout, sample_layout
+from vla_ros.types import ControlMode
+
+_LATCHED = QoSProfile(
+    depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
+)
+_STATUS_EVERY = 5  # published cycles
+_TF_EVERY = 2
+_JUDGE_EVERY = 10
+_FINGERS = ("fr3_finger_joint1", "fr3_finger_joint2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNodeConfig(ControlConfig):
+    """Parameters of the control node."""
+
+    shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
+    scene_model: str = setting("", "compiled scene (.mjb)", read_only=True)
+    scene_info: str = setting("", "description of the scene (.json)", read_only=True)
+    priority: str = setting(
+        "auto",
+        "scheduling of the control thread",
+        choices=("auto", "fifo", "normal", "none"),
+        read_only=True,
+    )
+    publish_hz: float = setting(
+        100.0, "rate of joint states and poses", unit="Hz", ge=10.0, le=250.0, read_only=True
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class ControlNode(VlaNode):
+    """Publishes what the control host measures and hands it stops, resumes and resets."""
+
+    config_type = ControlNodeConfig
+    default_nice = 2  # below the control thread, above everything else: stops arrive here
+
+    def __init__(self) -> None:
+        super().__init__("control_node")
+        self._thread: threading.Thread | None = None
+        self._running = threading.Event()
+
+    def on_setup(self, config: ControlNodeConfig) -> None:
+        """Build the simulation and the control host; publish what never changes."""
+        self._info = SceneInfo.load(Path(config.scene_info))
+        arm = fr3_arm()
+        self._tree = UrdfTree(arm.urdf_xml)
+        self._base_frame = arm.base_frame
+        snapshot_ring = f"{config.shm_prefix}.sim_snapshot"
+        self._plant = build_plant(Path(config.scene_model), snapshot_ring)
+        self._host = build_host(config, arm, self._plant, config.shm_prefix)
+        self._reader = core.StateReader(config.shm_prefix)
+        self._snapshot = core.ShmRing.open(snapshot_ring)
+        self._judge_lock = threading.Lock()
+        self._judge: Judge | None = None
+        self._judged_epoch = 0
+        self._verdict = JudgeVerdict(False, 0.0, "no goal")
+        self._create_interfaces()
+        self._publish_static(arm.urdf_xml)
+        self._plant.request_reset(list(apply_layout(self._info, sample_layout(0))))
+
+    def on_start(self) -> None:
+        """Let the control thread run."""
+        self._host.start(self.config.priority)
+        self.get_logger().info(f"control thread: {self._host.priority}")
+        self._running.set()
+        self._thread = threading.Thread(target=self._publish_loop, daemon=True)
+        self._thread.start()
+
+    def on_stop(self) -> None:
+        """Hold, then stop the thread."""
+        self._running.clear()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+            self._thread = None
+        self._host.shutdown()
+
+    def health(self) -> NodeHealth:
+        """Say how the loop keeps its time and what it refused."""
+        counters, timing = self._host.counters(), self._host.timing()
+        values = {k: v for k, v in counters.items() if k != "rejected"}
+        values |= {f"rejected: {k}": v for k, v in counters["rejected"].items()}
+        values |= {k: round(v, 1) for k, v in timing.items()}
+        values["priority"] = self._host.priority
+        skipped = counters["skipped"] / max(1, counters["ticks"])
+        if self._host.state()["mode"] == ControlMode.FAULT:
+            return NodeHealth.error("control law failed: gravity and damping only", values)
+        if skipped > 0.01:
+            return NodeHealth.warn(f"{100 * skipped:.1f} % of ticks skipped", values)
+        return NodeHealth.ok("running", values)
+
+    def _create_interfaces(self) -> None:
+        self._joint_pub = self.create_counted_publisher(JointState, "joint_states", 10)
+        self._pose_pub = self.create_counted_publisher(PoseStamped, "current_pose", 10)
+        self._commanded_pub = self.create_counted_publisher(PoseStamped, "commanded_pose", 10)
+        self._twist_pub = self.create_counted_publisher(TwistStamped, "current_twist", 10)
+        self._tf_pub = self.create_counted_publisher(TFMessage, "/tf", 50)
+        self._tf_static_pub = self.create_counted_publisher(TFMessage, "/tf_static", _LATCHED)
+        self._urdf_pub = self.create_counted_publisher(String, "robot_description", _LATCHED)
+        self._status_pub = self.create_counted_publisher(ControlStatus, "control/status", 10)
+        self._verdict_pub = self.create_counted_publisher(Verdict, "judge/verdict", 10)
+        self.create_subscription(Empty, "stop", lambda _: self._stop("topic"), 10)
+        self.create_service(Trigger, "~/stop", self._on_stop_service)
+        self.create_service(Trigger, "~/resume", self._on_resume_service)
+        self.create_service(ResetScene, "~/reset_scene", self._on_reset_scene)
+
+    def _stop(self, origin: str) -> None:
+        # First the flag, then words: nothing may come between request and effect.
+        self._host.stop()
+        self.get_logger().warning(f"stop requested by {origin}")
+
+    def _on_stop_service(self, _: Any, response: Trigger.Response) -> Trigger.Response:
+        self._stop("service")
+        response.success, response.message = True, "stopping; call ~/resume to go on"
+        return response
+
+    def _on_resume_service(self, _: Any, response: Trigger.Response) -> Trigger.Response:
+        self._host.resume()
+        response.success, response.message = True, "segments are accepted again"
+        return response
+
+    def _on_reset_scene(
+        self, request: ResetScene.Request, response: ResetScene.Response
+    ) -> ResetScene.Response:
+        try:
+            goal = parse_instruction(request.goal) if request.goal else None
+            layout = sample_layout(request.seed)
+            judge = Judge(self._info, goal) if goal else None
+        except VlaRosError as error:
+            response.success, response.message = False, str(error)
+            return response
+        before = self._plant.scene_epoch
+        with self._judge_lock:
+            self._judge, self._judged_epoch = judge, before + 1
+        self._plant.request_reset(list(apply_layout(self._info, layout)))
+        response.success, response.message = True, f"layout of seed {request.seed}"
+        response.scene_epoch = before + 1
+        return response
+
+    def _publish_loop(self) -> None:
+        period_ns = int(NS_PER_S / self.config.publish_hz)
+        deadline_ns = core.monotonic_ns()
+        cycle = 0
+        while self._running.is_set():
+            deadline_ns = max(deadline_ns + period_ns, core.monotonic_ns())
+            core.sleep_until_ns(deadline_ns)
+            state = self._reader.latest()
+            if state is None:
+                continue
+            cycle += 1
+            self._publish_state(state, with_tf=cycle % _TF_EVERY == 0)
+            if cycle % _JUDGE_EVERY == 0:
+                self._publish_verdict()
+            if cycle % _STATUS_EVERY == 0:
+                self._publish_status(state)
+
+    def _publish_state(self, state: dict[str, Any], with_tf: bool) -> None:
+        stamp = self.ros_time(state["tick_ns"])
+        finger = 0.5 * state["gripper_width_m"]
+        joints = JointState()
+        joints.header.stamp = stamp
+        joints.name = [*FR3_JOINTS, *_FINGERS]
+        joints.position = [*state["q"], finger, finger]
+        joints.velocity = [*state["dq"], 0.0, 0.0]
+        joints.effort = [*state["tau"], 0.0, 0.0]
+        self._joint_pub.publish(joints)
+        self._pose_pub.publish(self._pose(stamp, state["position"], state["quat_xyzw"]))
+        self._commanded_pub.publish(
+            self._pose(stamp, state["ref_position"], state["ref_quat_xyzw"])
+        )
+        twist = TwistStamped()
+        twist.header.stamp, twist.header.frame_id = stamp, self._base_frame
+        linear, angular = twist.twist.linear, twist.twist.angular
+        linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = state["twist"]
+        self._twist_pub.publish(twist)
+        if with_tf:
+            positions = dict(zip(joints.name, joints.position, strict=True))
+            moving = self._tree.moving_transforms(positions)
+            self._tf_pub.publish(TFMessage(transforms=[_to_tf(t, stamp) for t in moving]))
+
+    def _pose(self, stamp: Any, position: list[float], quat_xyzw: list[float]) -> PoseStamped:
+        message = PoseStamped()
+        message.header.stamp, message.header.frame_id = stamp, self._base_frame
+        p, q = message.pose.position, message.pose.orientation
+        p.x, p.y, p.z = position
+        q.x, q.y, q.z, q.w = quat_xyzw
+        return message
+
+    def _publish_verdict(self) -> None:
+        entry = self._snapshot.read_latest()
+        if entry is None:
+            return
+        qpos, qvel, tick_ns, scene_epoch = unpack_snapshot(entry[2])
+        with self._judge_lock:
+            if self._judge is not None and scene_epoch == self._judged_epoch:
+                self._verdict = self._judge.update(qpos, qvel, tick_ns)
+            else:
+                self._verdict = JudgeVerdict(False, 0.0, "no goal")
+        message = Verdict()
+        message.header.stamp = self.ros_time(tick_ns)
+        message.scene_epoch = scene_epoch
+        message.success = self._verdict.success
+        message.success_since_s = self._verdict.success_since_s
+        message.reason = self._verdict.reason
+        self._verdict_pub.publish(message)
+
+    def _publish_status(self, state: dict[str, Any]) -> None:
+        counters, timing = self._host.counters(), self._host.timing()
+        message = ControlStatus()
+        message.header.stamp = self.ros_time(state["tick_ns"])
+        message.mode = state["mode"]
+        message.reason = _reason(state)
+        message.priority = self._host.priority
+        message.epoch = state["epoch"]
+        message.source = state["source"]
+        message.ticks, message.skipped = counters["ticks"], counters["skipped"]
+        message.rate_hz = self.config.rate_hz
+        message.period_us_p50 = timing["period_us_p50"]
+        message.period_us_p99 = timing["period_us_p99"]
+        message.compute_us_p50 = timing["compute_us_p50"]
+        message.compute_us_p99 = timing["compute_us_p99"]
+        message.segments_accepted = counters["accepted"]
+        message.segments_rejected = sum(counters["rejected"].values())
+        message.expired_brakes = counters["expired_brakes"]
+        message.rows_after_expiry = counters["rows_after_expiry"]
+        message.scene_epoch = state["scene_epoch"]
+        self._status_pub.publish(message)
+
+    def _publish_static(self, urdf_xml: str) -> None:
+        self._urdf_pub.publish(String(data=urdf_xml))
+        stamp = self.ros_time(core.monotonic_ns())
+        world = LinkTransform("world", self._tree.root, np.zeros(3), np.array([0, 0, 0, 1.0]))
+        fixed = [world, *self._tree.fixed_transforms()]
+        self._tf_static_pub.publish(TFMessage(transforms=[_to_tf(t, stamp) for t in fixed]))
+
+
+_REASONS = {
+    ControlMode.IDLE: "waiting for a segment",
+    ControlMode.TRACK: "",
+    ControlMode.BRAKE: "rows ran out or expired, or authority ended",
+    ControlMode.HOLD: "nothing fit to act on",
+    ControlMode.STOPPED: "stop requested: call ~/resume",
+    ControlMode.FAULT: "control law failed",
+}
+
+
+def _reason(state: dict[str, Any]) -> str:
+    return _REASONS[ControlMode(state["mode"])]
+
+
+def _to_tf(transform: LinkTransform, stamp: Any) -> TransformStamped:
+    message = TransformStamped()
+    message.header.stamp, message.header.frame_id = stamp, transform.parent
+    message.child_frame_id = transform.child
+    t, r = message.transform.translation, message.transform.rotation
+    t.x, t.y, t.z = (float(v) for v in transform.position)
+    r.x, r.y, r.z, r.w = (float(v) for v in transform.quat_xyzw)
+    return message
+
+
+def main() -> None:
+    """Run the node."""
+    run_node(ControlNode)
