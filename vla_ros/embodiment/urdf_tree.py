@@ -58,6 +58,12 @@ class UrdfTree:
         self._moving = [j for j in joints if j.kind != "fixed"]
 
     @property
+    def root(self) -> str:
+        """Name of the link that is nobody's child."""
+        children = {joint.child for joint in self._fixed + self._moving}
+        return next(j.parent for j in self._fixed + self._moving if j.parent not in children)
+
+    @property
     def moving_joints(self) -> tuple[str, ...]:
         """Names of the joints that move, in the order of the file."""
         return tuple(joint.name for joint in self._moving)

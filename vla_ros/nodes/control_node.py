@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped, TransformStamped, TwistStamped
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
@@ -25,7 +24,8 @@ from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
 from vla_ros.embodiment.urdf_tree import LinkTransform, UrdfTree
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.base import NodeHealth, VlaNode, run_node
+from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node, set_thread_nice
+from vla_ros.nodes.conversions import pose_to_msg, transform_to_msg
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.sim.judge import Judge, JudgeVerdict
 from vla_ros.sim.plant import FR3_JOINTS, build_plant, fr3_arm
@@ -33,9 +33,6 @@ from vla_ros.sim.scene_info import SceneInfo
 from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.types import ControlMode
 
-_LATCHED = QoSProfile(
-    depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
-)
 _STATUS_EVERY = 5  # published cycles
 _TF_EVERY = 2
 _JUDGE_EVERY = 10
@@ -67,8 +64,6 @@ class ControlNode(VlaNode):
     """Publishes what the control host measures and hands it stops, resumes and resets."""
 
     config_type = ControlNodeConfig
-    default_nice = 2  # below the control thread, above everything else: stops arrive here
-
     def __init__(self) -> None:
         super().__init__("control_node")
         self._thread: threading.Thread | None = None
@@ -124,15 +119,15 @@ class ControlNode(VlaNode):
         return NodeHealth.ok("running", values)
 
     def _create_interfaces(self) -> None:
-        self._joint_pub = self.create_counted_publisher(JointState, "joint_states", 10)
-        self._pose_pub = self.create_counted_publisher(PoseStamped, "current_pose", 10)
-        self._commanded_pub = self.create_counted_publisher(PoseStamped, "commanded_pose", 10)
-        self._twist_pub = self.create_counted_publisher(TwistStamped, "current_twist", 10)
-        self._tf_pub = self.create_counted_publisher(TFMessage, "/tf", 50)
-        self._tf_static_pub = self.create_counted_publisher(TFMessage, "/tf_static", _LATCHED)
-        self._urdf_pub = self.create_counted_publisher(String, "robot_description", _LATCHED)
-        self._status_pub = self.create_counted_publisher(ControlStatus, "control/status", 10)
-        self._verdict_pub = self.create_counted_publisher(Verdict, "judge/verdict", 10)
+        self._joint_pub = self.create_counted_publisher(JointState, "joint_states")
+        self._pose_pub = self.create_counted_publisher(PoseStamped, "current_pose")
+        self._commanded_pub = self.create_counted_publisher(PoseStamped, "commanded_pose")
+        self._twist_pub = self.create_counted_publisher(TwistStamped, "current_twist")
+        self._tf_pub = self.create_counted_publisher(TFMessage, "/tf")
+        self._tf_static_pub = self.create_counted_publisher(TFMessage, "/tf_static", LATCHED)
+        self._urdf_pub = self.create_counted_publisher(String, "robot_description", LATCHED)
+        self._status_pub = self.create_counted_publisher(ControlStatus, "control/status")
+        self._verdict_pub = self.create_counted_publisher(Verdict, "judge/verdict")
         self.create_subscription(Empty, "stop", lambda _: self._stop("topic"), 10)
         self.create_service(Trigger, "~/stop", self._on_stop_service)
         self.create_service(Trigger, "~/resume", self._on_resume_service)
@@ -172,6 +167,7 @@ class ControlNode(VlaNode):
         return response
 
     def _publish_loop(self) -> None:
+        set_thread_nice(5)  # below the control thread and below the callbacks that take stops
         period_ns = int(NS_PER_S / self.config.publish_hz)
         deadline_ns = core.monotonic_ns()
         cycle = 0
@@ -210,14 +206,12 @@ class ControlNode(VlaNode):
         if with_tf:
             positions = dict(zip(joints.name, joints.position, strict=True))
             moving = self._tree.moving_transforms(positions)
-            self._tf_pub.publish(TFMessage(transforms=[_to_tf(t, stamp) for t in moving]))
+            self._tf_pub.publish(TFMessage(transforms=[transform_to_msg(t, stamp) for t in moving]))
 
     def _pose(self, stamp: Any, position: list[float], quat_xyzw: list[float]) -> PoseStamped:
         message = PoseStamped()
         message.header.stamp, message.header.frame_id = stamp, self._base_frame
-        p, q = message.pose.position, message.pose.orientation
-        p.x, p.y, p.z = position
-        q.x, q.y, q.z, q.w = quat_xyzw
+        message.pose = pose_to_msg(position, quat_xyzw)
         return message
 
     def _publish_verdict(self) -> None:
@@ -265,7 +259,7 @@ class ControlNode(VlaNode):
         stamp = self.ros_time(core.monotonic_ns())
         world = LinkTransform("world", self._tree.root, np.zeros(3), np.array([0, 0, 0, 1.0]))
         fixed = [world, *self._tree.fixed_transforms()]
-        self._tf_static_pub.publish(TFMessage(transforms=[_to_tf(t, stamp) for t in fixed]))
+        self._tf_static_pub.publish(TFMessage(transforms=[transform_to_msg(t, stamp) for t in fixed]))
 
 
 _REASONS = {
@@ -280,16 +274,6 @@ _REASONS = {
 
 def _reason(state: dict[str, Any]) -> str:
     return _REASONS[ControlMode(state["mode"])]
-
-
-def _to_tf(transform: LinkTransform, stamp: Any) -> TransformStamped:
-    message = TransformStamped()
-    message.header.stamp, message.header.frame_id = stamp, transform.parent
-    message.child_frame_id = transform.child
-    t, r = message.transform.translation, message.transform.rotation
-    t.x, t.y, t.z = (float(v) for v in transform.position)
-    r.x, r.y, r.z, r.w = (float(v) for v in transform.quat_xyzw)
-    return message
 
 
 def main() -> None:
