@@ -18,14 +18,15 @@ from vla_ros_msgs.msg import ControlStatus, Verdict
 from vla_ros_msgs.srv import ResetScene
 
 import vla_ros_core as core
-from vla_ros.clock import NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
 from vla_ros.embodiment.urdf_tree import LinkTransform, UrdfTree
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node, set_thread_nice
+from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import pose_to_msg, transform_to_msg
+from vla_ros.nodes.loop import RateLoop
+from vla_ros.nodes.rings import unpack_snapshot
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.sim.judge import Judge, JudgeVerdict
 from vla_ros.sim.plant import FR3_JOINTS, build_plant, fr3_arm
@@ -66,8 +67,8 @@ class ControlNode(VlaNode):
     config_type = ControlNodeConfig
     def __init__(self) -> None:
         super().__init__("control_node")
-        self._thread: threading.Thread | None = None
-        self._running = threading.Event()
+        self._loop: RateLoop | None = None
+        self._cycle = 0
 
     def on_setup(self, config: ControlNodeConfig) -> None:
         """Build the simulation and the control host; publish what never changes."""
@@ -92,17 +93,16 @@ class ControlNode(VlaNode):
         """Let the control thread run."""
         self._host.start(self.config.priority)
         self.get_logger().info(f"control thread: {self._host.priority}")
-        self._running.set()
-        self._thread = threading.Thread(target=self._publish_loop, daemon=True)
-        self._thread.start()
+        # Below the control thread and below the callbacks that take stops.
+        self._loop = RateLoop("publish", self.config.publish_hz, self._publish, nice=5)
+        self._loop.start()
 
     def on_stop(self) -> None:
-        """Hold, then stop the thread."""
-        self._running.clear()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
-            self._thread = None
-        self._host.shutdown()
+        """Stop publishing, then the control thread."""
+        if self._loop is not None:
+            self._loop.stop()
+            self._loop = None
+            self._host.shutdown()
 
     def health(self) -> NodeHealth:
         """Say how the loop keeps its time and what it refused."""
@@ -166,23 +166,16 @@ class ControlNode(VlaNode):
         response.scene_epoch = before + 1
         return response
 
-    def _publish_loop(self) -> None:
-        set_thread_nice(5)  # below the control thread and below the callbacks that take stops
-        period_ns = int(NS_PER_S / self.config.publish_hz)
-        deadline_ns = core.monotonic_ns()
-        cycle = 0
-        while self._running.is_set():
-            deadline_ns = max(deadline_ns + period_ns, core.monotonic_ns())
-            core.sleep_until_ns(deadline_ns)
-            state = self._reader.latest()
-            if state is None:
-                continue
-            cycle += 1
-            self._publish_state(state, with_tf=cycle % _TF_EVERY == 0)
-            if cycle % _JUDGE_EVERY == 0:
-                self._publish_verdict()
-            if cycle % _STATUS_EVERY == 0:
-                self._publish_status(state)
+    def _publish(self, now_ns: int) -> None:
+        state = self._reader.latest()
+        if state is None:
+            return
+        self._cycle += 1
+        self._publish_state(state, with_tf=self._cycle % _TF_EVERY == 0)
+        if self._cycle % _JUDGE_EVERY == 0:
+            self._publish_verdict()
+        if self._cycle % _STATUS_EVERY == 0:
+            self._publish_status(state)
 
     def _publish_state(self, state: dict[str, Any], with_tf: bool) -> None:
         stamp = self.ros_time(state["tick_ns"])

@@ -5,6 +5,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
+#include <string>
 #include <vector>
 
 #include "bind.hpp"
@@ -44,6 +46,7 @@ nb::dict state_to_dict(const StateRecord& s) {
   d["segment_valid_until_ns"] = s.segment_valid_until_ns;
   d["stop_count"] = s.stop_count;
   d["stop_received_ns"] = s.stop_received_ns;
+  d["source"] = std::string(s.source, strnlen(s.source, kNameLength));
   return d;
 }
 

@@ -207,6 +207,7 @@ void ControlHost::publish_state(int64_t now_ns) noexcept {
   s.segment_valid_until_ns = reference_.segment_valid_until_ns();
   s.stop_count = stops_seen_;
   s.stop_received_ns = stop_received_ns_;
+  std::strncpy(s.source, authority_ == nullptr ? "" : authority_->name.c_str(), kNameLength);
   LatencyStamp stamp{};
   stamp.magic = kStampMagic;
   stamp.version = 1;

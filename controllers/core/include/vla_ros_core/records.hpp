@@ -120,6 +120,7 @@ struct StateRecord {
   int64_t segment_valid_until_ns;
   uint64_t stop_count;           ///< stops taken so far
   int64_t stop_received_ns;      ///< tick at which the last stop was seen
+  char source[kNameLength];      ///< who holds authority, empty for nobody
 };
 
 static_assert(std::is_trivially_copyable_v<SegmentRecord>);
