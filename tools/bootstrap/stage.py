@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import Callable, Iterable, NamedTuple, Sequence, Tuple
 
+_REMOVAL_ATTEMPTS = 20
+_REMOVAL_PAUSE_S = 0.1
+
 
 class Stage(NamedTuple):
     """One part of the set-up.
@@ -83,8 +86,13 @@ def run_stage(stage: Stage, stamps: Stamps) -> None:
 
 
 def _remove(folders: Iterable[Path]) -> None:
+    """Remove folders; a compiler that was just told to end may still be writing into them."""
     for folder in folders:
-        shutil.rmtree(str(folder), ignore_errors=True)
+        for _ in range(_REMOVAL_ATTEMPTS):
+            shutil.rmtree(str(folder), ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(_REMOVAL_PAUSE_S)
 
 
 class Progress:
