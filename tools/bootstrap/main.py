@@ -72,7 +72,7 @@ def _bring_up_to_date(layout: Layout) -> None:
     check_machine(layout.root, layout.ros)
     log.write_text("", encoding="utf-8")
     progress.announce("ROS 2: %s; log: %s" % (layout.ros, log))
-    _terminate_like_interrupt()
+    _clean_up_once()
     for group in _concurrent_groups(due):
         _run_group(group, stamps, shell, progress)
     progress.announce("done")
@@ -156,11 +156,14 @@ def _wait(futures: "Set[Future[None]]") -> "Set[Future[None]]":
     return finished
 
 
-def _terminate_like_interrupt() -> None:
-    """A kill request ends the set-up as cleanly as Ctrl-C."""
+def _clean_up_once() -> None:
+    """Let the first request to end start the clean-up, and none after it cut that short."""
+    requests = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(signal_number: int, frame: object) -> None:
+        for request in requests:
+            signal.signal(request, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)
+    for request in requests:
+        signal.signal(request, interrupt)
