@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may move the arm: one holder at a time, for a short while, renewed as long as it is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vla_ros.clock import NS_PER_MS
+from vla_ros.errors import SafetyError
+
+LEASE_NS = 200 * NS_PER_MS
+# Higher outranks lower: a person takes over from a policy, never the other way round.
+RANKS = {"policy": 1, "teleop": 2}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Right of ``source`` (empty: nobody) to move the arm until ``expiry_ns``, under ``epoch``."""
+
+    source: str
+    epoch: int
+    expiry_ns: int
+
+
+class LeaseTable:
+    """Grants authority.
+
+    Guarantees: at most one holder; the epoch rises whenever the holder changes, so that whatever was
+    made under an older authority can be told and refused.
+    """
+
+    def __init__(self, first_epoch: int = 0) -> None:
+        self._holder = ""
+        self._epoch = first_epoch
+
+    @property
+    def holder(self) -> str:
+        """Who has authority; empty for nobody."""
+        return self._holder
+
+    def claim(self, source: str) -> int:
+        """Give authority to ``source`` and return the epoch.
+
+        Raises:
+            SafetyError: if the source is unknown or somebody of higher rank holds authority.
+        """
+        if source not in RANKS:
+            raise SafetyError(f"source must be one of {', '.join(sorted(RANKS))}, got {source!r}")
+        if self._holder == source:
+            return self._epoch
+        if self._holder and RANKS[self._holder] > RANKS[source]:
+            raise SafetyError(f"{self._holder} holds authority and outranks {source}")
+        self._change(source)
+        return self._epoch
+
+    def release(self, source: str) -> None:
+        """Take authority from ``source``; nothing happens if it does not hold it."""
+        if self._holder == source:
+            self._change("")
+
+    def renewed(self, now_ns: int) -> Lease:
+        """Return the lease to hand out at ``now_ns``."""
+        return Lease(self._holder, self._epoch, now_ns + LEASE_NS if self._holder else 0)
+
+    def _change(self, holder: str) -> None:
+        self._holder = holder
+        self._epoch += 1
