@@ -65,6 +65,7 @@ class ControlNode(VlaNode):
     """Publishes what the control host measures and hands it stops, resumes and resets."""
 
     config_type = ControlNodeConfig
+    default_nice = 0  # the control thread inherits it and may not be able to lower it
     def __init__(self) -> None:
         super().__init__("control_node")
         self._loop: RateLoop | None = None
