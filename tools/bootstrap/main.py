@@ -166,4 +166,5 @@ def _clean_up_once() -> None:
         raise KeyboardInterrupt
 
     for request in requests:
-        signal.signal(request, interrupt)
+        if signal.getsignal(request) is not signal.SIG_IGN:  # ignored under nohup: leave it so
+            signal.signal(request, interrupt)
