@@ -78,7 +78,7 @@ def test_every_module_imports_without_ros_mujoco_and_torch() -> None:
         "        importlib.import_module(name)\n"
         "    except Exception as error:\n"
         "        failed.append(f'{name}: {type(error).__name__}: {error}')\n"
-        "sys.exit('\\n'.join(failed))\n"
+        "sys.exit('\\n'.join(failed) or 0)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
