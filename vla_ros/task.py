@@ -48,14 +48,14 @@ class TaskRun:
         duration_s = max_duration_s or DEFAULT_DURATION_S
         if not 0.1 <= duration_s <= 3600.0:
             raise ConfigError(f"max_duration_s must be 0.1 to 3600 s (0: default), got {duration_s}")
-        self._start_ns = start_ns
+        self.start_ns = start_ns
         self._duration_s = duration_s
         self._wait_for_verdict = wait_for_verdict
         self._claimed_since_ns: int | None = None
 
     def elapsed_s(self, now_ns: int) -> float:
         """Return how long the task has run [s]."""
-        return (now_ns - self._start_ns) / NS_PER_S
+        return (now_ns - self.start_ns) / NS_PER_S
 
     def update(self, now_ns: int, inputs: TaskInputs) -> Outcome | None:
         """Return the outcome once there is one. A stop outranks everything else."""

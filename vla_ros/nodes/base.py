@@ -3,29 +3,36 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import threading
 import time
+import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from vla_ros_msgs.msg import PublisherCounts, RecordingMark, TopicCount
 
-from vla_ros.clock import NS_PER_S
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.counting import CountingPublisher
 from vla_ros.nodes.parameters import check_change, declare_parameters
+from vla_ros.nodes.process import run_node, set_thread_nice
+from vla_ros.nodes.time_converter import TimeConverter
+from vla_ros_msgs.msg import PublisherCounts, RecordingMark, TopicCount
+
+__all__ = [
+    "LATCHED",
+    "STREAM_DEPTH",
+    "NodeHealth",
+    "TimeConverter",
+    "VlaNode",
+    "run_node",
+    "set_thread_nice",
+]
 
 LATCHED = QoSProfile(
     depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
@@ -59,39 +66,30 @@ class NodeHealth:
         return cls(DiagnosticStatus.ERROR, message, values or {})
 
 
-class TimeConverter:
-    """Maps CLOCK_MONOTONIC to ROS time with the offset measured once, so stamps never jump."""
-
-    def __init__(self, monotonic_ns: int, system_ns: int) -> None:
-        self._offset_ns = system_ns - monotonic_ns
-
-    def to_ros(self, monotonic_ns: int) -> Time:
-        """Return the ROS time of an instant of CLOCK_MONOTONIC [ns]."""
-        seconds, nanoseconds = divmod(monotonic_ns + self._offset_ns, NS_PER_S)
-        return Time(sec=seconds, nanosec=nanoseconds)
-
-    def to_monotonic(self, stamp: Time) -> int:
-        """Return the instant of CLOCK_MONOTONIC [ns] of a ROS time."""
-        return int(stamp.sec * NS_PER_S + stamp.nanosec - self._offset_ns)
-
-
 class VlaNode(LifecycleNode):
     """Base of all nodes. Subclasses fill in the ``on_*`` hooks, which may raise ``VlaRosError``."""
 
     config_type: ClassVar[type[Any]]
+    default_nice: ClassVar[int] = 5  # below the control host; a bringup may ask for more
+    # The events executor never resumes a coroutine that gives up its turn with a bare yield.
+    uses_events_executor: ClassVar[bool] = True
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.incarnation = uuid.uuid4().hex[:12]
-        self._publishers_counted: list[CountingPublisher] = []
+        self._publishers_counted: dict[str, CountingPublisher] = {}
         self._publishers_lock = threading.Lock()
-        self.times = TimeConverter(time.monotonic_ns(), time.time_ns())
+        self._failures = 0
+        self._last_failure = ""
+        self.times = TimeConverter.measure()
         self.config = declare_parameters(self, self.config_type)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._counts_pub = self.create_counted_publisher(PublisherCounts, "publisher_counts", 100)
         self._diagnostics_pub = self.create_counted_publisher(DiagnosticArray, "/diagnostics", 100)
         self.create_subscription(RecordingMark, "recording/mark", self._on_mark, 10)
         self._is_set_up = False
+        self._is_started = False
+        self._own_entities: set[int] = set()
         self._health_timer = self.create_timer(1.0, self._publish_health)
 
     # --- for subclasses -------------------------------------------------------------------------
@@ -103,7 +101,10 @@ class VlaNode(LifecycleNode):
         """Begin to work (lifecycle: activate)."""
 
     def on_stop(self) -> None:
-        """Stop working, safely (lifecycle: deactivate or shutdown)."""
+        """Stop working, safely (lifecycle: deactivate or shutdown); only after ``on_start``."""
+
+    def on_teardown(self) -> None:
+        """Let go of what ``on_setup`` made, other than ROS entities (lifecycle: cleanup)."""
 
     def on_config_change(self, config: Any) -> None:
         """Take over changed parameters; the configuration has been checked."""
@@ -116,11 +117,17 @@ class VlaNode(LifecycleNode):
         self, message_type: type[Any], topic: str, qos: QoSProfile | int = STREAM_DEPTH
     ) -> CountingPublisher:
         """Create a publisher that takes part in published = recorded + lost."""
-        module = message_type.__module__.split(".")
-        type_name = f"{module[0]}/{module[1]}/{message_type.__name__}"
-        publisher = CountingPublisher(self.create_publisher(message_type, topic, qos), type_name)
+        name = self.resolve_topic_name(topic)
         with self._publishers_lock:
-            self._publishers_counted.append(publisher)
+            known = self._publishers_counted.get(name)
+            if known is not None:  # configured again: the count goes on
+                return known
+            module = message_type.__module__.split(".")
+            type_name = f"{module[0]}/{module[1]}/{message_type.__name__}"
+            publisher = CountingPublisher(
+                self.create_publisher(message_type, topic, qos), type_name
+            )
+            self._publishers_counted[name] = publisher
         return publisher
 
     def ros_time(self, monotonic_ns: int) -> Time:
@@ -131,30 +138,79 @@ class VlaNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle: set up."""
-        return self._transition("set up", lambda: self.on_setup(self.config), done=True)
+        self._own_entities = self._list_entities()
+        result = self._transition("set up", lambda: self.on_setup(self.config))
+        self._is_set_up = result == TransitionCallbackReturn.SUCCESS
+        if not self._is_set_up:
+            self._destroy_new_entities()
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle: start."""
         super().on_activate(state)
+        self._is_started = True
         return self._transition("start", self.on_start)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle: stop."""
         super().on_deactivate(state)
-        return self._transition("stop", self.on_stop)
+        return self._transition("stop", self._stop_once)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle: forget what was set up; publishers stay, for their counts go on."""
+        self._is_set_up = False
+        result = self._transition("clean up", self.on_teardown)
+        self._destroy_new_entities()
+        return result
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle: stop for good."""
-        return self._transition("stop", self.on_stop)
+        return self._transition("stop", self.finish)
 
-    def _transition(self, what: str, action: Any, done: bool = False) -> TransitionCallbackReturn:
+    def finish(self) -> None:
+        """Stop and let go of everything; what was never set up has nothing to stop."""
+        self._stop_once()
+        if self._is_set_up:
+            self._is_set_up = False
+            self.on_teardown()
+
+    def report_failure(self, what: str) -> None:
+        """Count and show a callback that failed; called by whoever runs the callbacks."""
+        self._failures += 1
+        self._last_failure = what
+        self.get_logger().error(f"callback failed: {what}")
+
+    def _stop_once(self) -> None:
+        if self._is_started:
+            self._is_started = False
+            self.on_stop()
+
+    def _transition(self, what: str, action: Callable[[], None]) -> TransitionCallbackReturn:
         try:
             action()
         except VlaRosError as error:
             self.get_logger().error(f"cannot {what}: {error}")
             return TransitionCallbackReturn.FAILURE
-        self._is_set_up = self._is_set_up or done
+        except Exception as error:  # whatever it is, it must be one line that names the node
+            self.get_logger().error(f"cannot {what}: {type(error).__name__}: {error}")
+            traceback.print_exc()
+            return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
+
+    def _list_entities(self) -> set[int]:
+        entities = (*self.subscriptions, *self.services, *self.clients, *self.timers)
+        return {id(entity) for entity in entities}
+
+    def _destroy_new_entities(self) -> None:
+        own = self._own_entities
+        for entities, destroy in (
+            (self.subscriptions, self.destroy_subscription),
+            (self.services, self.destroy_service),
+            (self.clients, self.destroy_client),
+            (self.timers, self.destroy_timer),
+        ):
+            for entity in [e for e in entities if id(e) not in own]:
+                destroy(entity)
 
     # --- shared duties --------------------------------------------------------------------------
 
@@ -174,7 +230,7 @@ class VlaNode(LifecycleNode):
         )
         message.header.stamp = self.ros_time(time.monotonic_ns())
         with self._publishers_lock:
-            publishers = list(self._publishers_counted)
+            publishers = list(self._publishers_counted.values())
         message.topics = [
             TopicCount(topic=p.topic, type=p.type_name, published=p.count) for p in publishers
         ]
@@ -182,44 +238,15 @@ class VlaNode(LifecycleNode):
 
     def _publish_health(self) -> None:
         health = self.health() if self._is_set_up else NodeHealth.warn("not configured")
+        if self._failures and health.level == DiagnosticStatus.OK:
+            health = NodeHealth.warn(f"a callback failed: {self._last_failure}", health.values)
         status = DiagnosticStatus(
             level=health.level, name=self.get_fully_qualified_name(), message=health.message
         )
         status.hardware_id = self.incarnation
         status.values = [KeyValue(key=k, value=str(v)) for k, v in health.values.items()]
+        status.values.append(KeyValue(key="failed callbacks", value=str(self._failures)))
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.ros_time(time.monotonic_ns())
         self._diagnostics_pub.publish(array)
         self._publish_counts(0)
-
-
-def set_thread_nice(nice: int) -> None:
-    """Give the calling thread (and those it makes) a nice value; lowering may be forbidden."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
-    except PermissionError:
-        print(f"nice value {nice} is not permitted", file=sys.stderr)  # noqa: T201
-
-
-def run_node(node_type: type[VlaNode]) -> None:
-    """Run a node until SIGINT, SIGTERM or shutdown; exit with 2 if its parameters are refused."""
-    # One way out for both signals: the executor returns and the node stops in order.
-    signal.signal(signal.SIGTERM, lambda *_: rclpy.try_shutdown())
-    rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    signal.signal(signal.SIGINT, lambda *_: rclpy.try_shutdown())
-    try:
-        node = node_type()
-    except VlaRosError as error:
-        print(f"{node_type.__name__}: {error}", file=sys.stderr)  # noqa: T201
-        rclpy.try_shutdown()
-        raise SystemExit(2) from error
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.on_stop()
-        node.destroy_node()
-        rclpy.try_shutdown()

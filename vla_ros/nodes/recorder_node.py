@@ -19,7 +19,14 @@ from vla_ros.clock import NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import RecordingError
 from vla_ros.nodes.base import NodeHealth, VlaNode, run_node
-from vla_ros.nodes.topic_discovery import FoundTopic, find_topics, matching_qos, message_class
+from vla_ros.nodes.raw_inbox import RawInbox
+from vla_ros.nodes.topic_discovery import (
+    FoundTopic,
+    find_topics,
+    is_wanted,
+    matching_qos,
+    message_class,
+)
 from vla_ros.recording.bag_writer import BagConfig
 from vla_ros.recording.counts import Mark, NodeReport
 from vla_ros.recording.episode import EpisodeInfo, Outcome
@@ -31,9 +38,8 @@ from vla_ros_msgs.srv import StartRecording, StopRecording
 
 T = TypeVar("T")
 
-_TURN_S = 0.005
 _DISK_LIMIT_S = 30.0
-_UNNUMBERED = 2**64 - 1  # RMW_MESSAGE_INFO_SEQUENCE_NUMBER_UNSUPPORTED
+_COLLECT_S = 0.02
 _OUTCOMES = {"success": Outcome.SUCCESS, "failure": Outcome.FAILURE, "discard": None}
 _VERSIONED = ("vla_ros", "vla_ros_core", "mujoco", "rosbags", "numpy")
 
@@ -72,13 +78,17 @@ class RecorderConfig:
 
 
 class RecorderNode(VlaNode):
-    """Subscribes to what it finds, hands raw messages to the writing thread, keeps the account."""
+    """Subscribes to what it finds and hands raw messages to the writing thread."""
+
+    default_nice = 5
 
     config_type = RecorderConfig
+    uses_events_executor = False  # ``_Turn`` needs an executor that comes back to it
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
         self._worker: RecordingWorker | None = None
+        self._inbox = RawInbox(self)
         self._known: dict[str, FoundTopic] = {}
         self._latched: dict[tuple[str, bytes], Received] = {}
         self._refused: dict[str, str] = {}
@@ -105,6 +115,7 @@ class RecorderNode(VlaNode):
             self.create_service(kind, name, callback, callback_group=self._group)
         self._discover()
         self.create_timer(config.discovery_period_s, self._discover)
+        self.create_timer(_COLLECT_S, self._inbox.collect, callback_group=self._group)
 
     def on_start(self) -> None:
         """Accept recordings."""
@@ -163,38 +174,35 @@ class RecorderNode(VlaNode):
             return
         self._known[topic.name] = topic
         qos = matching_qos(topic, self.config.history_depth)
-        self.create_subscription(kind, topic.name, self._receiver(topic), qos, raw=True)
+        self._inbox.subscribe(kind, topic.name, qos, self._receiver(topic))
 
-    def _receiver(self, topic: FoundTopic) -> Callable[[bytes, Any], None]:
-        """Return the callback of a topic; it does nothing but queue while an episode runs."""
-        worker, name, latched = self._worker, topic.name, topic.is_latched
+    def _receiver(self, topic: FoundTopic) -> Callable[[Received], None]:
+        """Return what to do with a topic's messages."""
+        worker = self._worker
         assert worker is not None
-        is_counts = topic.msgtype == "vla_ros_msgs/msg/PublisherCounts"
+        if topic.msgtype == "vla_ros_msgs/msg/PublisherCounts":
+            return self._take_counts
+        if topic.is_latched:
+            return self._take_latched
+        return worker.offer
 
-        def receive(data: bytes, info: Any) -> None:
-            if not (worker.is_recording or latched or is_counts):
-                return
-            message = _received(name, data, info)
-            if latched:
-                self._latched[(name, message.gid)] = message
-            worker.offer(message)
-            if is_counts:
-                self._take_counts(message)
-
-        return receive
+    def _take_latched(self, message: Received) -> None:
+        """Keep the newest of each publisher: later episodes need it at their head."""
+        self._latched[(message.topic, message.gid)] = message
+        assert self._worker is not None
+        self._worker.offer(message)
 
     def _take_counts(self, message: Received) -> None:
         counts: PublisherCounts = deserialize_message(message.data, PublisherCounts)
         assert self._worker is not None
-        self._worker.report(
-            NodeReport(
-                node=counts.node,
-                incarnation=counts.incarnation,
-                gid=message.gid,
-                counts={t.topic: t.published for t in counts.topics},
-            ),
-            self._marks.get(counts.mark_id, Mark.PERIODIC),
+        self._worker.offer(message)
+        report = NodeReport(
+            node=counts.node,
+            incarnation=counts.incarnation,
+            gid=message.gid,
+            counts={t.topic: t.published for t in counts.topics if is_wanted(t.topic, t.type)},
         )
+        self._worker.report(report, self._marks.get(counts.mark_id, Mark.PERIODIC))
 
     # --- services -------------------------------------------------------------------------------
 
@@ -308,29 +316,14 @@ class RecorderNode(VlaNode):
         """Wait for a condition, at most ``limit_s``, while the executor does other work."""
         deadline = time.monotonic() + limit_s
         while not condition() and time.monotonic() < deadline:
-            if self.executor is not None:
-                self.executor.wake()
-            await _Turn()
+            await _Turn()  # the timer that collects messages wakes the executor
 
 
 class _Turn:
-    """Gives the executor one turn; a short rest keeps the wait from taking a whole processor."""
+    """Gives the executor one turn."""
 
     def __await__(self) -> Generator[None, None, None]:
-        time.sleep(_TURN_S)
         yield
-
-
-def _received(topic: str, data: bytes, info: Any) -> Received:
-    number = info["publication_sequence_number"]
-    gid = info["publisher_gid"]
-    return Received(
-        topic,
-        gid["data"] if gid else b"",
-        None if number in (None, 0, _UNNUMBERED) else number,
-        info["received_timestamp"] or time.time_ns(),
-        data,
-    )
 
 
 def _versions() -> dict[str, str]:

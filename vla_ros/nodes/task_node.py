@@ -48,7 +48,6 @@ class _Active:
 
     run: TaskRun
     handle: ServerGoalHandle | None
-    scene_epoch: int
     chunk: ActionChunk | None = None
     cancel_requested: bool = False
 
@@ -101,7 +100,6 @@ class TaskNode(VlaNode):
 
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
         # Goals are accepted first and judged here: a rejected goal could not say why.
-        handle.executing()
         goal = handle.request
         problem = self._start(
             goal.instruction, goal.max_duration_s, goal.wait_for_verdict, handle
@@ -132,7 +130,8 @@ class TaskNode(VlaNode):
             self.get_logger().warning(f"instruction refused: {problem}")
             return problem
         self._episode_id += 1
-        self._active = _Active(run, handle, self._status.scene_epoch)
+        self._active = _Active(run, handle)
+        self._verdict = Verdict()
         self._instruction = instruction
         request = ClaimAuthority.Request(source=SOURCE, claim=True)
         self._claim.call_async(request).add_done_callback(self._on_claimed)
@@ -182,7 +181,11 @@ class TaskNode(VlaNode):
             self._tick()
 
     def _on_verdict(self, verdict: Verdict) -> None:
-        self._verdict = verdict
+        # A verdict about the scene before this task began says nothing about this task.
+        if self._active is not None:
+            seen_ns = self.times.to_monotonic(verdict.header.stamp)
+            if seen_ns >= self._active.run.start_ns:
+                self._verdict = verdict
 
     def _tick(self) -> None:
         active = self._active
@@ -239,7 +242,9 @@ class TaskNode(VlaNode):
                 goal.abort()
             return result
 
-        self._server.notify_execute(handle, finish)
+        # The goal stays 'accepted' while it runs: a callback that waited here for the end would
+        # keep the executor from everything else.
+        handle.execute(finish)
 
     def _publish_state(
         self, status: int, instruction: str, outcome: Outcome | None = None

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the process of a node lives and ends: signals, priority, parent, executor."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING
+
+import rclpy
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+
+from vla_ros.errors import VlaRosError
+
+if TYPE_CHECKING:
+    from vla_ros.nodes.base import VlaNode
+
+PARENT_VARIABLE = "VLA_ROS_PARENT_PID"
+"""Set by the bringup: a node that finds its parent gone ends, even after SIGKILL of the parent."""
+
+EXIT_REFUSED = 2
+_PR_SET_PDEATHSIG = 1
+_WAKE_UP_S = 0.5
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent ends, if the parent wants that."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before the kernel was asked
+        raise SystemExit(0)
+
+
+def set_thread_nice(nice: int) -> None:
+    """Give the calling thread (and those it makes) a nice value; lowering may be forbidden."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+    except PermissionError:
+        print(f"nice value {nice} is not permitted", file=sys.stderr)  # noqa: T201
+
+
+def make_executor(events: bool = True) -> Executor:
+    """Return the executor of every node.
+
+    Not rclpy's experimental EventsExecutor, although it costs half as much: with an action server it
+    crashed the process, and a callback that waits for a future made it spin a whole core without
+    hearing signals (rclpy 9.1.2, both seen here). What is frequent runs in threads of its own.
+    """
+    return SingleThreadedExecutor()
+
+
+def run_node(node_type: type[VlaNode]) -> None:
+    """Run a node until SIGINT, SIGTERM or shutdown; exit with 2 if its parameters are refused."""
+    die_with_parent()
+    # Before anything starts threads: they inherit it.
+    set_thread_nice(max(node_type.default_nice, os.getpriority(os.PRIO_PROCESS, 0)))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    try:
+        node = node_type()
+    except VlaRosError as error:
+        print(f"{node_type.__name__}: {error}", file=sys.stderr)  # noqa: T201
+        rclpy.try_shutdown()
+        raise SystemExit(EXIT_REFUSED) from error
+    executor = make_executor(node_type.uses_events_executor)
+    executor.add_node(node)
+    try:
+        spin(executor, node, stop)
+    finally:
+        node.finish()
+        executor.remove_node(node)
+        node.destroy_node()
+        executor.shutdown()
+        rclpy.try_shutdown()
+
+
+def spin(executor: Executor, node: VlaNode, stop: threading.Event) -> None:
+    """Serve callbacks until ``stop``. One that fails is reported; the node goes on."""
+    while not stop.is_set() and rclpy.ok():
+        try:
+            executor.spin_once(timeout_sec=_WAKE_UP_S)
+        except ExternalShutdownException:
+            return
+        except KeyboardInterrupt:
+            return
+        except Exception as error:  # a bug in one callback must not take the others down
+            node.report_failure(f"{type(error).__name__}: {error}")
+            traceback.print_exc()
