@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -71,8 +71,6 @@ class VlaNode(LifecycleNode):
 
     config_type: ClassVar[type[Any]]
     default_nice: ClassVar[int] = 5  # below the control host; a bringup may ask for more
-    # The events executor never resumes a coroutine that gives up its turn with a bare yield.
-    uses_events_executor: ClassVar[bool] = True
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -203,12 +201,13 @@ class VlaNode(LifecycleNode):
 
     def _destroy_new_entities(self) -> None:
         own = self._own_entities
-        for entities, destroy in (
+        groups: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
             (self.subscriptions, self.destroy_subscription),
             (self.services, self.destroy_service),
             (self.clients, self.destroy_client),
             (self.timers, self.destroy_timer),
-        ):
+        )
+        for entities, destroy in groups:
             for entity in [e for e in entities if id(e) not in own]:
                 destroy(entity)
 

@@ -45,12 +45,12 @@ def set_thread_nice(nice: int) -> None:
         print(f"nice value {nice} is not permitted", file=sys.stderr)  # noqa: T201
 
 
-def make_executor(events: bool = True) -> Executor:
+def make_executor() -> Executor:
     """Return the executor of every node.
 
-    Not rclpy's experimental EventsExecutor, although it costs half as much: with an action server it
-    crashed the process, and a callback that waits for a future made it spin a whole core without
-    hearing signals (rclpy 9.1.2, both seen here). What is frequent runs in threads of its own.
+    Not rclpy's experimental EventsExecutor, although it costs half as much: with an action server
+    it crashed the process, and a callback that waits for a future made it spin a whole core
+    without hearing signals (rclpy 9.1.2, both seen here). What is frequent runs in threads of its own.
     """
     return SingleThreadedExecutor()
 
@@ -70,7 +70,7 @@ def run_node(node_type: type[VlaNode]) -> None:
         print(f"{node_type.__name__}: {error}", file=sys.stderr)  # noqa: T201
         rclpy.try_shutdown()
         raise SystemExit(EXIT_REFUSED) from error
-    executor = make_executor(node_type.uses_events_executor)
+    executor = make_executor()
     executor.add_node(node)
     try:
         spin(executor, node, stop)
