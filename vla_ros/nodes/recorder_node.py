@@ -83,7 +83,6 @@ class RecorderNode(VlaNode):
     default_nice = 5
 
     config_type = RecorderConfig
-    uses_events_executor = False  # ``_Turn`` needs an executor that comes back to it
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
