@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which nodes a configuration needs: the one list that launch files and the command line read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vla_ros.config_fields import check_fields, setting
+from vla_ros.policies.registry import SLOW_POLICIES
+from vla_ros.sim.prepare import SceneFiles
+
+PACKAGE = "vla_ros"
+ROBOTS = ("fr3",)
+
+ParameterValue = str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BringupConfig:
+    """What to start."""
+
+    robot: str = setting("fr3", "robot to simulate", choices=ROBOTS)
+    policy: str = setting("classical", "slow and fast policy", choices=SLOW_POLICIES)
+    slow_latency_ms: float = setting(
+        300.0,
+        "stretch every slow inference to this duration; 0 leaves it as fast as it is",
+        unit="ms",
+        ge=0.0,
+        le=20000.0,
+    )
+    slow_mode: str = setting(
+        "idle",
+        "how that time passes: idle (as with a remote server) or busy (computing here)",
+        choices=("idle", "busy"),
+    )
+    busy_threads: int = setting(1, "computing threads in busy mode", ge=1, le=64)
+    priority: str = setting(
+        "auto",
+        "scheduling of the control thread: fifo where permitted (auto), fifo, or normal",
+        choices=("auto", "fifo", "normal"),
+    )
+    record: bool = setting(True, "record every episode as a rosbag2 bag")
+    viewer: bool = setting(True, "serve the live 3-D view on 127.0.0.1")
+    port: int = setting(8080, "port of the live view; the next free one is taken", ge=1024, le=65535)
+    shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """One process.
+
+    Attributes:
+        name: node and executable name.
+        nice: added to the nice value of the process; the control host stays at 0.
+        respawn: start it again when it dies. Never the control host: a robot whose control host
+            died needs a person.
+    """
+
+    name: str
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    nice: int = 10
+    respawn: bool = True
+
+
+def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
+    """Return the nodes in the order in which they should be started."""
+    prefix: dict[str, ParameterValue] = {"shm_prefix": config.shm_prefix}
+    model: dict[str, ParameterValue] = {"scene_model": str(scene.model)}
+    info: dict[str, ParameterValue] = {"scene_info": str(scene.info)}
+    slow: dict[str, ParameterValue] = {
+        "policy": config.policy,
+        "slow_latency_ms": config.slow_latency_ms,
+        "slow_mode": config.slow_mode,
+        "busy_threads": config.busy_threads,
+    }
+    nodes = [
+        NodeSpec(
+            name="control_node",
+            parameters=prefix | model | info | {"priority": config.priority},
+            nice=0,
+            respawn=False,
+        ),
+        NodeSpec(name="supervisor_node", parameters=prefix, nice=2),
+        NodeSpec(name="executor_node", parameters=prefix | {"policy": config.policy}, nice=2),
+        NodeSpec(name="camera_node", parameters=prefix | model, nice=8),
+        NodeSpec(name="vla_node", parameters=prefix | slow, nice=10),
+        NodeSpec(name="task_node", parameters={"policy": config.policy}, nice=8),
+    ]
+    if config.record:
+        nodes.append(NodeSpec(name="recorder_node", nice=6))
+    if config.viewer:
+        viewer = prefix | info | {"port": config.port}
+        nodes.append(NodeSpec(name="viewer_node", parameters=viewer, nice=12))
+    return nodes
+
+
+def default_run_folder(root: Path, utc: str) -> Path:
+    """Return a folder of its own for one run."""
+    folder = root / utc
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = root / f"{utc}-{number}"
+    return folder
