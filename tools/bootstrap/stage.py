@@ -103,7 +103,9 @@ class Progress:
 
     def announce(self, text: str) -> None:
         """Say something once."""
-        print("[set-up] %s" % text, flush=True)  # noqa: T201
+        # One write: two threads' lines must not run into each other.
+        sys.stdout.write("[set-up] %s\n" % text)
+        sys.stdout.flush()
 
     def step(self, name: str, action: Callable[[], object]) -> None:
         """Do the step between the line that announces it and the line that gives its time."""
