@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vla-ros``: one command line for everything."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vla_ros import __version__
+from vla_ros.errors import VlaRosError
+
+# Imported only when asked for: --help must not wait for MuJoCo or rclpy.
+_COMMANDS = {
+    "demo": "run the whole stack in simulation and watch it follow instructions",
+    "lockstep": "run episodes in virtual time, without ROS, many times faster than real time",
+    "bench": "measure speed, always beside an alternative in the same run",
+    "doctor": "check what this machine lacks",
+    "nodes": "list the nodes that a demo starts",
+}
+EXIT_REFUSED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``vla-ros``; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        prog="vla-ros",
+        description="Asynchronous fast-slow control of robot arms by vision-language-action policies.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    chosen = next((a for a in arguments if not a.startswith("-")), "")
+    for name, text in _COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == chosen:
+            module = importlib.import_module(f"vla_ros.commands.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    namespace = parser.parse_args(arguments)
+    try:
+        return int(namespace.run(namespace))
+    except VlaRosError as error:
+        sys.stderr.write(f"vla-ros {namespace.command}: {error}\n")
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
