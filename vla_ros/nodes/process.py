@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -15,26 +14,13 @@ import rclpy
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 
 from vla_ros.errors import VlaRosError
+from vla_ros.parent_process import die_with_parent
 
 if TYPE_CHECKING:
     from vla_ros.nodes.base import VlaNode
 
-PARENT_VARIABLE = "VLA_ROS_PARENT_PID"
-"""Set by the bringup: a node that finds its parent gone ends, even after SIGKILL of the parent."""
-
 EXIT_REFUSED = 2
-_PR_SET_PDEATHSIG = 1
 _WAKE_UP_S = 0.5
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent ends, if the parent wants that."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is None:
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before the kernel was asked
-        raise SystemExit(0)
 
 
 def set_thread_nice(nice: int) -> None:
@@ -50,7 +36,7 @@ def make_executor() -> Executor:
 
     Not rclpy's experimental EventsExecutor, although it costs half as much: with an action server
     it crashed the process, and a callback that waits for a future made it spin a whole core
-    without hearing signals (rclpy 9.1.2, both seen here). What is frequent runs in threads of its own.
+    without hearing signals (rclpy 9.1.2, both seen here). What is frequent has its own threads.
     """
     return SingleThreadedExecutor()
 

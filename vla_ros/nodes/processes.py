@@ -18,7 +18,7 @@ from typing import IO
 
 from vla_ros.bringup import NodeSpec
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.process import PARENT_VARIABLE
+from vla_ros.parent_process import PARENT_VARIABLE
 
 _STOP_STEPS = ((signal.SIGINT, 4.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
 _DOMAINS = range(42, 100)
