@@ -148,7 +148,7 @@ def _command(name: str) -> list[str]:
     script = Path(sysconfig.get_path("scripts")) / name
     if script.exists():
         return [str(script)]
-    return [sys.executable, "-m", f"vla_ros.nodes.{name}"]
+    return [sys.executable, "-m", "vla_ros.nodes", name]
 
 
 def _to_text(value: object) -> str:
