@@ -60,15 +60,15 @@ class RawInbox:
         count = 0
         for subscription, receive in self._sources:
             try:
-                with subscription.handle as handle:
-                    count += _empty(handle, subscription, receive)
+                with subscription.handle:
+                    count += _empty(subscription, receive)
             except InvalidHandle:
                 continue  # the node is being destroyed
         return count
 
 
-def _empty(handle: Any, subscription: Any, receive: Callable[[Received], None]) -> int:
-    topic, kind = subscription.topic_name, subscription.msg_type
+def _empty(subscription: Any, receive: Callable[[Received], None]) -> int:
+    topic, kind, handle = subscription.topic_name, subscription.msg_type, subscription.handle
     for count in range(_PER_TOPIC):
         taken = handle.take_message(kind, True)
         if taken is None:

@@ -31,17 +31,24 @@ _WIDTH_IN = 9.0
 
 
 def plot_control_period(episodes: Sequence[Episode], control_rate_hz: float) -> str:
-    """Plot median and 99th percentile of the control period over the run."""
+    """Plot the control period: mean of every second, and percentiles since the start."""
     figure, (axes,) = _figure(1, 2.4)
     offset = 0.0
+    names = {"median": "period_us_p50", "99th percentile": "period_us_p99"}
     for episode in episodes:
-        t_s = episode.control.t_s
-        for name, colour in (("period_us_p50", PALETTE[0]), ("period_us_p99", PALETTE[1])):
-            _line(axes, t_s + offset, episode.control.column(name) / 1000, colour)
+        control = episode.control
+        each_second = np.unique(np.searchsorted(control.t_s, np.arange(0, episode.duration_s)))
+        picks = each_second[each_second < len(control)]
+        if len(picks) > 1:
+            t_s, ticks = control.t_s[picks], control.column("ticks")[picks]
+            mean_ms = 1000 * np.diff(t_s) / np.maximum(1, np.diff(ticks))
+            _line(axes, t_s[1:] + offset, mean_ms, PALETTE[6])
+        for name, colour in zip(names.values(), PALETTE, strict=False):
+            _line(axes, control.t_s + offset, control.column(name) / 1000, colour)
         offset += episode.duration_s
         axes.axvline(offset, color=_INK, alpha=0.15, lw=0.8)
     axes.axhline(1000.0 / control_rate_hz, color=_INK, alpha=0.4, lw=0.8, ls="--")
-    _legend(axes, {"median": PALETTE[0], "99th percentile": PALETTE[1]})
+    _legend(axes, {"mean of 1 s": PALETTE[6], **dict(zip(names, PALETTE, strict=False))})
     return _finish(figure, axes, "control period [ms]", "recorded time, all episodes [s]")
 
 

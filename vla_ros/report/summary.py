@@ -25,7 +25,14 @@ _NS_PER_MS = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class ControlSummary:
-    """The real-time loop. Percentiles are taken over the status windows of the control host."""
+    """The real-time loop.
+
+    Attributes:
+        rate_hz: ticks done per second of recording.
+        period_us_p50, period_us_p99, compute_us_p50, compute_us_p99: over all ticks since the
+            control host started, as it last reported them [us].
+        ticks, skipped: done and missed while recording.
+    """
 
     rate_hz: float
     priority: str
@@ -260,31 +267,26 @@ def age_errors_ms(episode: Episode) -> Array:
 
 def real_time_factor(episodes: Sequence[Episode], control_rate_hz: float) -> float:
     """Return robot time over wall time: control ticks done, times their nominal period."""
-    ticks = seconds = 0.0
-    for episode in episodes:
-        if len(episode.control) > 1:
-            counts = episode.control.column("ticks")
-            ticks += float(counts[-1] - counts[0])
-            seconds += float(episode.control.t_s[-1] - episode.control.t_s[0])
-    return ticks / control_rate_hz / seconds if seconds > 0 else math.nan
+    return summarise_control(episodes).rate_hz / control_rate_hz
 
 
 def summarise_control(episodes: Sequence[Episode]) -> ControlSummary:
     """Summarise the control host's status messages."""
-    tables = [e.control for e in episodes if len(e.control)]
+    tables = [e.control for e in episodes if len(e.control) > 1]
 
-    def column(name: str) -> Array:
-        return _joined(t.column(name) for t in tables)
+    def last(name: str) -> float:
+        return float(tables[-1].column(name)[-1]) if tables else math.nan
 
-    priorities = [str(t.column("priority")[-1]) for t in tables]
+    seconds = sum(float(t.t_s[-1] - t.t_s[0]) for t in tables)
+    ticks = _increase(tables, "ticks")
     return ControlSummary(
-        rate_hz=_p(column("rate_hz"), 50),
-        priority=priorities[-1] if priorities else "",
-        period_us_p50=_p(column("period_us_p50"), 50),
-        period_us_p99=_mean(column("period_us_p99")),
-        compute_us_p50=_p(column("compute_us_p50"), 50),
-        compute_us_p99=_mean(column("compute_us_p99")),
-        ticks=_increase(tables, "ticks"),
+        rate_hz=ticks / seconds if seconds > 0 else math.nan,
+        priority=str(tables[-1].column("priority")[-1]) if tables else "",
+        period_us_p50=last("period_us_p50"),
+        period_us_p99=last("period_us_p99"),
+        compute_us_p50=last("compute_us_p50"),
+        compute_us_p99=last("compute_us_p99"),
+        ticks=ticks,
         skipped=_increase(tables, "skipped"),
     )
 
