@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -18,11 +19,14 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-namespace vla_ros_core::python {
+namespace vla_ros_core::python
+{
 
-namespace {
+namespace
+{
 
-nb::dict state_to_dict(const StateRecord& s) {
+nb::dict state_to_dict(const StateRecord & s)
+{
   nb::dict d;
   const size_t n = s.n_joints;
   d["seq"] = s.seq;
@@ -45,24 +49,30 @@ nb::dict state_to_dict(const StateRecord& s) {
   d["segment_capture_ns"] = s.segment_capture_ns;
   d["segment_valid_until_ns"] = s.segment_valid_until_ns;
   d["stop_count"] = s.stop_count;
+  d["stop_requested_ns"] = s.stop_requested_ns;
   d["stop_received_ns"] = s.stop_received_ns;
   d["source"] = std::string(s.source, strnlen(s.source, kNameLength));
   return d;
 }
 
 /// Reads the state that a control host publishes, from any process.
-class StateReader {
- public:
-  explicit StateReader(const std::string& shm_prefix)
-      : ring_(ShmRing::open(shm_prefix + ".state", 0)) {}
+class StateReader
+{
+public:
+  explicit StateReader(const std::string & shm_prefix)
+  : ring_(ShmRing::open(shm_prefix + ".state", 0))
+  {
+  }
 
-  nb::object latest() const {
+  nb::object latest() const
+  {
     StateRecord record{};
     if (ring_.read_latest(nullptr, &record, sizeof(record), nullptr) == 0) return nb::none();
     return state_to_dict(record);
   }
 
-  nb::object at(uint64_t seq) const {
+  nb::object at(uint64_t seq) const
+  {
     StateRecord record{};
     if (!ring_.read_seq(seq, nullptr, &record, sizeof(record), nullptr)) return nb::none();
     return state_to_dict(record);
@@ -71,14 +81,45 @@ class StateReader {
   uint64_t head() const { return ring_.head(); }
   bool writer_alive() const { return ring_.writer_alive(); }
 
- private:
+  /// Everything since `seq` that is still there, as columns: for analysis of every tick.
+  nb::dict since(uint64_t seq) const
+  {
+    std::vector<int64_t> tick_ns;
+    std::vector<uint32_t> mode;
+    std::vector<double> speed, ref_speed, tau;
+    StateRecord r{};
+    const uint64_t head = ring_.head();
+    const uint64_t first =
+      std::max(seq + 1, head > ring_.n_slots() ? head - ring_.n_slots() + 2 : 1);
+    for (uint64_t i = first; i <= head; ++i)
+    {
+      if (!ring_.read_seq(i, nullptr, &r, sizeof(r), nullptr)) continue;
+      tick_ns.push_back(r.tick_ns);
+      mode.push_back(r.mode);
+      speed.push_back(Eigen::Map<const Eigen::Vector3d>(r.twist).norm());
+      ref_speed.push_back(Eigen::Map<const Eigen::Vector3d>(r.ref_twist).norm());
+      tau.insert(tau.end(), r.tau, r.tau + r.n_joints);
+    }
+    nb::dict d;
+    d["head"] = head;
+    d["tick_ns"] = tick_ns;
+    d["mode"] = mode;
+    d["speed_m_s"] = speed;
+    d["ref_speed_m_s"] = ref_speed;
+    d["tau"] = tau;
+    return d;
+  }
+
+private:
   ShmRing ring_;
 };
 
-nb::dict counters_to_dict(const ControlHost& host) {
-  const HostCounters& c = host.counters();
+nb::dict counters_to_dict(const ControlHost & host)
+{
+  const HostCounters & c = host.counters();
   nb::dict rejected;
-  for (uint32_t i = 1; i < static_cast<uint32_t>(Rejection::kCount); ++i) {
+  for (uint32_t i = 1; i < static_cast<uint32_t>(Rejection::kCount); ++i)
+  {
     rejected[to_string(static_cast<Rejection>(i))] = c.rejected[i].load();
   }
   nb::dict d;
@@ -95,7 +136,8 @@ nb::dict counters_to_dict(const ControlHost& host) {
   return d;
 }
 
-nb::dict timing_to_dict(ControlHost& host) {
+nb::dict timing_to_dict(ControlHost & host)
+{
   nb::dict d;
   d["period_us_p50"] = host.period_histogram().quantile_us(0.5);
   d["period_us_p99"] = host.period_histogram().quantile_us(0.99);
@@ -108,10 +150,12 @@ nb::dict timing_to_dict(ControlHost& host) {
 }
 
 /// Period histogram: (upper edges [us], counts), empty bins left out.
-nb::tuple period_bins(ControlHost& host) {
+nb::tuple period_bins(ControlHost & host)
+{
   std::vector<double> edges;
   std::vector<uint32_t> counts;
-  for (size_t i = 0; i < DurationHistogram::kBins; ++i) {
+  for (size_t i = 0; i < DurationHistogram::kBins; ++i)
+  {
     const uint32_t n = host.period_histogram().bin(i);
     if (n == 0) continue;
     edges.push_back(static_cast<double>(i) + 1.0);
@@ -120,59 +164,63 @@ nb::tuple period_bins(ControlHost& host) {
   return nb::make_tuple(edges, counts);
 }
 
-void bind_configs(nb::module_& m) {
+void bind_configs(nb::module_ & m)
+{
   nb::class_<ReferenceConfig>(m, "ReferenceConfig")
-      .def(nb::init<>())
-      .def_rw("max_speed_m_s", &ReferenceConfig::max_speed_m_s)
-      .def_rw("max_speed_rad_s", &ReferenceConfig::max_speed_rad_s)
-      .def_rw("brake_m_s2", &ReferenceConfig::brake_m_s2)
-      .def_rw("brake_rad_s2", &ReferenceConfig::brake_rad_s2)
-      .def_rw("seam_time_constant_s", &ReferenceConfig::seam_time_constant_s);
+    .def(nb::init<>())
+    .def_rw("max_speed_m_s", &ReferenceConfig::max_speed_m_s)
+    .def_rw("max_speed_rad_s", &ReferenceConfig::max_speed_rad_s)
+    .def_rw("brake_m_s2", &ReferenceConfig::brake_m_s2)
+    .def_rw("brake_rad_s2", &ReferenceConfig::brake_rad_s2)
+    .def_rw("seam_time_constant_s", &ReferenceConfig::seam_time_constant_s);
 
   nb::class_<SegmentLimits>(m, "SegmentLimits")
-      .def(nb::init<>())
-      .def_rw("max_speed_m_s", &SegmentLimits::max_speed_m_s)
-      .def_rw("max_speed_rad_s", &SegmentLimits::max_speed_rad_s);
+    .def(nb::init<>())
+    .def_rw("max_speed_m_s", &SegmentLimits::max_speed_m_s)
+    .def_rw("max_speed_rad_s", &SegmentLimits::max_speed_rad_s);
 
-  const auto joint_property = [](JointVector ImpedanceConfig::*member) {
-    return [member](ImpedanceConfig& c, const std::vector<double>& v) {
-      c.*member = to_joint_vector(v);
-    };
+  const auto joint_property = [](JointVector ImpedanceConfig::* member)
+  {
+    return [member](ImpedanceConfig & c, const std::vector<double> & v)
+    { c.*member = to_joint_vector(v); };
   };
-  const auto joint_getter = [](JointVector ImpedanceConfig::*member) {
-    return [member](const ImpedanceConfig& c) {
-      return to_list((c.*member).data(), static_cast<size_t>((c.*member).size()));
-    };
+  const auto joint_getter = [](JointVector ImpedanceConfig::* member)
+  {
+    return [member](const ImpedanceConfig & c)
+    { return to_list((c.*member).data(), static_cast<size_t>((c.*member).size())); };
   };
   nb::class_<ImpedanceConfig>(m, "ImpedanceConfig")
-      .def(nb::init<>())
-      .def_rw("stiffness", &ImpedanceConfig::stiffness)
-      .def_rw("damping_ratio", &ImpedanceConfig::damping_ratio)
-      .def_rw("error_clip", &ImpedanceConfig::error_clip)
-      .def_rw("nullspace_stiffness", &ImpedanceConfig::nullspace_stiffness)
-      .def_rw("nullspace_damping_ratio", &ImpedanceConfig::nullspace_damping_ratio)
-      .def_rw("fault_damping", &ImpedanceConfig::fault_damping)
-      .def_rw("compensate_gravity", &ImpedanceConfig::compensate_gravity)
-      .def_rw("compensate_coriolis", &ImpedanceConfig::compensate_coriolis)
-      .def_prop_rw("posture", joint_getter(&ImpedanceConfig::posture),
-                   joint_property(&ImpedanceConfig::posture))
-      .def_prop_rw("torque_limit", joint_getter(&ImpedanceConfig::torque_limit),
-                   joint_property(&ImpedanceConfig::torque_limit))
-      .def_prop_rw("torque_rate_limit", joint_getter(&ImpedanceConfig::torque_rate_limit),
-                   joint_property(&ImpedanceConfig::torque_rate_limit));
+    .def(nb::init<>())
+    .def_rw("stiffness", &ImpedanceConfig::stiffness)
+    .def_rw("damping_ratio", &ImpedanceConfig::damping_ratio)
+    .def_rw("error_clip", &ImpedanceConfig::error_clip)
+    .def_rw("nullspace_stiffness", &ImpedanceConfig::nullspace_stiffness)
+    .def_rw("nullspace_damping_ratio", &ImpedanceConfig::nullspace_damping_ratio)
+    .def_rw("fault_damping", &ImpedanceConfig::fault_damping)
+    .def_rw("compensate_gravity", &ImpedanceConfig::compensate_gravity)
+    .def_rw("compensate_coriolis", &ImpedanceConfig::compensate_coriolis)
+    .def_prop_rw(
+      "posture", joint_getter(&ImpedanceConfig::posture), joint_property(&ImpedanceConfig::posture))
+    .def_prop_rw(
+      "torque_limit", joint_getter(&ImpedanceConfig::torque_limit),
+      joint_property(&ImpedanceConfig::torque_limit))
+    .def_prop_rw(
+      "torque_rate_limit", joint_getter(&ImpedanceConfig::torque_rate_limit),
+      joint_property(&ImpedanceConfig::torque_rate_limit));
 
   nb::class_<ControlHostConfig>(m, "ControlHostConfig")
-      .def(nb::init<>())
-      .def_rw("rate_hz", &ControlHostConfig::rate_hz)
-      .def_rw("shm_prefix", &ControlHostConfig::shm_prefix)
-      .def_rw("sources", &ControlHostConfig::sources)
-      .def_rw("initial_gripper_width_m", &ControlHostConfig::initial_gripper_width_m)
-      .def_rw("reference", &ControlHostConfig::reference)
-      .def_rw("segment_limits", &ControlHostConfig::segment_limits)
-      .def_rw("impedance", &ControlHostConfig::impedance);
+    .def(nb::init<>())
+    .def_rw("rate_hz", &ControlHostConfig::rate_hz)
+    .def_rw("shm_prefix", &ControlHostConfig::shm_prefix)
+    .def_rw("sources", &ControlHostConfig::sources)
+    .def_rw("initial_gripper_width_m", &ControlHostConfig::initial_gripper_width_m)
+    .def_rw("reference", &ControlHostConfig::reference)
+    .def_rw("segment_limits", &ControlHostConfig::segment_limits)
+    .def_rw("impedance", &ControlHostConfig::impedance);
 }
 
-nb::dict model_terms(const RobotModel& model) {
+nb::dict model_terms(const RobotModel & model)
+{
   nb::dict d;
   d["position"] = model.ee_pose().position;
   d["quat_xyzw"] = Eigen::Vector4d(model.ee_pose().rotation.coeffs());
@@ -184,117 +232,131 @@ nb::dict model_terms(const RobotModel& model) {
   return d;
 }
 
-void bind_model(nb::module_& m) {
+void bind_model(nb::module_ & m)
+{
   nb::class_<RobotModel>(m, "RobotModel", "Kinematics and dynamics of one arm, from a URDF.")
-      .def(nb::init<const std::string&, const std::vector<std::string>&, const std::string&,
-                    const std::string&, const std::vector<double>&>(),
-           "urdf_xml"_a, "joint_names"_a, "base_frame"_a, "ee_frame"_a,
-           "armature"_a = std::vector<double>{})
-      .def("update",
-           [](RobotModel& model, const std::vector<double>& q, const std::vector<double>& dq) {
-             const auto n = static_cast<size_t>(model.n_joints());
-             if (q.size() != n || dq.size() != n) {
-               throw Error("q and dq need " + std::to_string(n) + " values");
-             }
-             model.update(to_joint_vector(q), to_joint_vector(dq));
-           },
-           "q"_a, "dq"_a)
-      .def("terms", &model_terms, "Pose, Jacobian, mass matrix, gravity, Coriolis at the update.")
-      .def_prop_ro("n_joints", &RobotModel::n_joints)
-      .def("link_names", &RobotModel::link_names)
-      .def("link_poses", [](const RobotModel& model) {
+    .def(
+      nb::init<
+        const std::string &, const std::vector<std::string> &, const std::string &,
+        const std::string &, const std::vector<double> &>(),
+      "urdf_xml"_a, "joint_names"_a, "base_frame"_a, "ee_frame"_a,
+      "armature"_a = std::vector<double>{})
+    .def(
+      "update",
+      [](RobotModel & model, const std::vector<double> & q, const std::vector<double> & dq)
+      {
+        const auto n = static_cast<size_t>(model.n_joints());
+        if (q.size() != n || dq.size() != n)
+        {
+          throw Error("q and dq need " + std::to_string(n) + " values");
+        }
+        model.update(to_joint_vector(q), to_joint_vector(dq));
+      },
+      "q"_a, "dq"_a)
+    .def("terms", &model_terms, "Pose, Jacobian, mass matrix, gravity, Coriolis at the update.")
+    .def_prop_ro("n_joints", &RobotModel::n_joints)
+    .def("link_names", &RobotModel::link_names)
+    .def(
+      "link_poses",
+      [](const RobotModel & model)
+      {
         std::vector<std::vector<double>> rows;
-        for (const Pose& pose : model.link_poses()) {
-          const auto& q = pose.rotation;
-          rows.push_back({pose.position.x(), pose.position.y(), pose.position.z(), q.x(), q.y(),
-                          q.z(), q.w()});
+        for (const Pose & pose : model.link_poses())
+        {
+          const auto & q = pose.rotation;
+          rows.push_back(
+            {pose.position.x(), pose.position.y(), pose.position.z(), q.x(), q.y(), q.z(), q.w()});
         }
         return rows;
       });
 
   nb::class_<ImpedanceLaw>(m, "ImpedanceLaw", "The law alone, for tests and benchmarks.")
-      .def("__init__",
-           [](ImpedanceLaw* self, const ImpedanceConfig& config, int n_joints) {
-             new (self) ImpedanceLaw(config, n_joints);
-           },
-           "config"_a, "n_joints"_a)
-      .def("reset",
-           [](ImpedanceLaw& law, const std::vector<double>& tau) {
-             law.reset(to_joint_vector(tau));
-           },
-           "tau"_a)
-      .def("compute",
-           [](ImpedanceLaw& law, const RobotModel& model, const std::vector<double>& q,
-              const std::vector<double>& dq, const Eigen::Vector3d& position,
-              const Eigen::Vector4d& quat_xyzw, const Vector6& twist, double dt_s) {
-             Pose reference;
-             reference.position = position;
-             reference.rotation = Eigen::Quaterniond(quat_xyzw).normalized();
-             const LawStatus status = law.compute(model, to_joint_vector(q), to_joint_vector(dq),
-                                                  reference, twist, dt_s);
-             return nb::make_tuple(
-                 to_list(law.tau().data(), static_cast<size_t>(law.tau().size())),
-                 static_cast<uint32_t>(status));
-           },
-           "model"_a, "q"_a, "dq"_a, "position"_a, "quat_xyzw"_a, "twist"_a, "dt_s"_a);
+    .def(
+      "__init__", [](ImpedanceLaw * self, const ImpedanceConfig & config, int n_joints)
+      { new (self) ImpedanceLaw(config, n_joints); }, "config"_a, "n_joints"_a)
+    .def(
+      "reset", [](ImpedanceLaw & law, const std::vector<double> & tau)
+      { law.reset(to_joint_vector(tau)); }, "tau"_a)
+    .def(
+      "compute",
+      [](
+        ImpedanceLaw & law, const RobotModel & model, const std::vector<double> & q,
+        const std::vector<double> & dq, const Eigen::Vector3d & position,
+        const Eigen::Vector4d & quat_xyzw, const Vector6 & twist, double dt_s)
+      {
+        Pose reference;
+        reference.position = position;
+        reference.rotation = Eigen::Quaterniond(quat_xyzw).normalized();
+        const LawStatus status =
+          law.compute(model, to_joint_vector(q), to_joint_vector(dq), reference, twist, dt_s);
+        return nb::make_tuple(
+          to_list(law.tau().data(), static_cast<size_t>(law.tau().size())),
+          static_cast<uint32_t>(status));
+      },
+      "model"_a, "q"_a, "dq"_a, "position"_a, "quat_xyzw"_a, "twist"_a, "dt_s"_a);
 }
 
-void bind_host(nb::module_& m) {
+void bind_host(nb::module_ & m)
+{
   nb::class_<Plant>(m, "Plant", "The robot as the control host sees it.");
 #ifdef VLA_ROS_CORE_MUJOCO
   nb::class_<MujocoPlantConfig>(m, "MujocoPlantConfig")
-      .def(nb::init<>())
-      .def_rw("library_path", &MujocoPlantConfig::library_path)
-      .def_rw("model_path", &MujocoPlantConfig::model_path)
-      .def_rw("joint_names", &MujocoPlantConfig::joint_names)
-      .def_rw("actuator_names", &MujocoPlantConfig::actuator_names)
-      .def_rw("gripper_actuator", &MujocoPlantConfig::gripper_actuator)
-      .def_rw("gripper_joint_names", &MujocoPlantConfig::gripper_joint_names)
-      .def_rw("gripper_ctrl_per_m", &MujocoPlantConfig::gripper_ctrl_per_m)
-      .def_rw("gripper_max_width_m", &MujocoPlantConfig::gripper_max_width_m)
-      .def_rw("snapshot_ring", &MujocoPlantConfig::snapshot_ring);
+    .def(nb::init<>())
+    .def_rw("library_path", &MujocoPlantConfig::library_path)
+    .def_rw("model_path", &MujocoPlantConfig::model_path)
+    .def_rw("joint_names", &MujocoPlantConfig::joint_names)
+    .def_rw("actuator_names", &MujocoPlantConfig::actuator_names)
+    .def_rw("gripper_actuator", &MujocoPlantConfig::gripper_actuator)
+    .def_rw("gripper_joint_names", &MujocoPlantConfig::gripper_joint_names)
+    .def_rw("gripper_ctrl_per_m", &MujocoPlantConfig::gripper_ctrl_per_m)
+    .def_rw("gripper_max_width_m", &MujocoPlantConfig::gripper_max_width_m)
+    .def_rw("snapshot_ring", &MujocoPlantConfig::snapshot_ring);
   nb::class_<MujocoPlant, Plant>(m, "MujocoPlant", "MuJoCo through its C API.")
-      .def(nb::init<const MujocoPlantConfig&>(), "config"_a)
-      .def("request_reset", &MujocoPlant::request_reset, "qpos"_a)
-      .def("set_external_force", &MujocoPlant::set_external_force, "body"_a, "force"_a)
-      .def_prop_ro("timestep_s", &MujocoPlant::timestep_s)
-      .def_prop_ro("scene_epoch", &MujocoPlant::scene_epoch)
-      .def("qpos", &MujocoPlant::qpos)
-      .def("qvel", &MujocoPlant::qvel)
-      .def("bias_force", &MujocoPlant::bias_force);
+    .def(nb::init<const MujocoPlantConfig &>(), "config"_a)
+    .def("request_reset", &MujocoPlant::request_reset, "qpos"_a)
+    .def("set_external_force", &MujocoPlant::set_external_force, "body"_a, "force"_a)
+    .def_prop_ro("timestep_s", &MujocoPlant::timestep_s)
+    .def_prop_ro("scene_epoch", &MujocoPlant::scene_epoch)
+    .def("qpos", &MujocoPlant::qpos)
+    .def("qvel", &MujocoPlant::qvel)
+    .def("bias_force", &MujocoPlant::bias_force);
 #endif
   nb::class_<ControlHost>(m, "ControlHost", "The one loop that owns the arm.")
-      .def("__init__",
-           [](ControlHost* self, const ControlHostConfig& config, std::shared_ptr<RobotModel> model,
-              std::shared_ptr<Plant> plant) {
-             new (self) ControlHost(config, std::move(model), std::move(plant));
-           },
-           "config"_a, "model"_a, "plant"_a)
-      .def("run_ticks", &ControlHost::run_ticks, "start_ns"_a, "n"_a,
-           nb::call_guard<nb::gil_scoped_release>(), "Virtual time: n ticks from start_ns.")
-      .def("start", &ControlHost::start, "priority"_a = "auto",
-           nb::call_guard<nb::gil_scoped_release>())
-      .def("shutdown", &ControlHost::shutdown, nb::call_guard<nb::gil_scoped_release>())
-      .def("stop", &ControlHost::stop)
-      .def("resume", &ControlHost::resume)
-      .def("clear_timing", &ControlHost::clear_timing)
-      .def("counters", &counters_to_dict)
-      .def("timing", &timing_to_dict)
-      .def("period_bins", &period_bins)
-      .def("state", [](const ControlHost& host) { return state_to_dict(host.last_state()); })
-      .def_prop_ro("running", &ControlHost::running)
-      .def_prop_ro("priority", &ControlHost::priority);
+    .def(
+      "__init__",
+      [](
+        ControlHost * self, const ControlHostConfig & config, std::shared_ptr<RobotModel> model,
+        std::shared_ptr<Plant> plant)
+      { new (self) ControlHost(config, std::move(model), std::move(plant)); },
+      "config"_a, "model"_a, "plant"_a)
+    .def(
+      "run_ticks", &ControlHost::run_ticks, "start_ns"_a, "n"_a,
+      nb::call_guard<nb::gil_scoped_release>(), "Virtual time: n ticks from start_ns.")
+    .def(
+      "start", &ControlHost::start, "priority"_a = "auto", nb::call_guard<nb::gil_scoped_release>())
+    .def("shutdown", &ControlHost::shutdown, nb::call_guard<nb::gil_scoped_release>())
+    .def("stop", &ControlHost::stop)
+    .def("resume", &ControlHost::resume)
+    .def("clear_timing", &ControlHost::clear_timing)
+    .def("counters", &counters_to_dict)
+    .def("timing", &timing_to_dict)
+    .def("period_bins", &period_bins)
+    .def("state", [](const ControlHost & host) { return state_to_dict(host.last_state()); })
+    .def_prop_ro("running", &ControlHost::running)
+    .def_prop_ro("priority", &ControlHost::priority);
   nb::class_<StateReader>(m, "StateReader", "Reads the state a control host publishes.")
-      .def(nb::init<const std::string&>(), "shm_prefix"_a)
-      .def("latest", &StateReader::latest)
-      .def("at", &StateReader::at, "seq"_a)
-      .def_prop_ro("head", &StateReader::head)
-      .def("writer_alive", &StateReader::writer_alive);
+    .def(nb::init<const std::string &>(), "shm_prefix"_a)
+    .def("latest", &StateReader::latest)
+    .def("at", &StateReader::at, "seq"_a)
+    .def("since", &StateReader::since, "seq"_a, "Every tick after seq, as columns.")
+    .def_prop_ro("head", &StateReader::head)
+    .def("writer_alive", &StateReader::writer_alive);
 }
 
 }  // namespace
 
-void bind_control(nb::module_& m) {
+void bind_control(nb::module_ & m)
+{
   bind_configs(m);
   bind_model(m);
   bind_host(m);

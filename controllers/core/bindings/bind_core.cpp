@@ -8,20 +8,24 @@
 
 namespace nb = nanobind;
 
-NB_MODULE(_core, m) {
+NB_MODULE(_core, m)
+{
   m.doc() = "Control host, impedance law and shared-memory rings of vla_ros.";
   nb::exception<vla_ros_core::Error>(m, "Error", PyExc_ValueError);
   m.def("monotonic_ns", &vla_ros_core::monotonic_ns, "Current CLOCK_MONOTONIC [ns].");
-  m.def("sleep_until_ns", &vla_ros_core::sleep_until_ns, nb::arg("deadline_ns"),
-        nb::call_guard<nb::gil_scoped_release>(),
-        "Sleep until an absolute CLOCK_MONOTONIC instant [ns].");
-  m.def("raise_thread_priority", &vla_ros_core::raise_thread_priority, nb::arg("wish"),
-        "Give the calling thread the best scheduling permitted; returns what was obtained.");
+  m.def(
+    "sleep_until_ns", &vla_ros_core::sleep_until_ns, nb::arg("deadline_ns"),
+    nb::call_guard<nb::gil_scoped_release>(),
+    "Sleep until an absolute CLOCK_MONOTONIC instant [ns].");
+  m.def(
+    "raise_thread_priority", &vla_ros_core::raise_thread_priority, nb::arg("wish"),
+    "Give the calling thread the best scheduling permitted; returns what was obtained.");
   vla_ros_core::python::bind_shm(m);
   vla_ros_core::python::bind_control(m);
   nb::list names;
-  for (auto item : nb::borrow<nb::dict>(m.attr("__dict__"))) {
-    const char* name = nb::cast<const char*>(item.first);
+  for (auto item : nb::borrow<nb::dict>(m.attr("__dict__")))
+  {
+    const char * name = nb::cast<const char *>(item.first);
     if (name[0] != '_') names.append(item.first);
   }
   m.attr("__all__") = names;

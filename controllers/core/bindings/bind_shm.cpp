@@ -13,18 +13,22 @@
 
 namespace nb = nanobind;
 
-namespace vla_ros_core::python {
+namespace vla_ros_core::python
+{
 
-namespace {
+namespace
+{
 
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Column = nb::ndarray<const double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Times = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-LatencyStamp stamp_from(const nb::bytes& data) {
+LatencyStamp stamp_from(const nb::bytes & data)
+{
   LatencyStamp stamp{};
-  if (data.size() != sizeof(stamp)) {
+  if (data.size() != sizeof(stamp))
+  {
     throw Error("a stamp has 256 bytes, got " + std::to_string(data.size()));
   }
   std::memcpy(&stamp, data.c_str(), sizeof(stamp));
@@ -33,30 +37,36 @@ LatencyStamp stamp_from(const nb::bytes& data) {
 }
 
 /// A view of any C-contiguous buffer (bytes, bytearray, memoryview, array).
-class BufferView {
- public:
-  explicit BufferView(nb::handle object) {
-    if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_C_CONTIGUOUS) != 0) {
+class BufferView
+{
+public:
+  explicit BufferView(nb::handle object)
+  {
+    if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_C_CONTIGUOUS) != 0)
+    {
       PyErr_Clear();
       throw Error("payload must be a C-contiguous buffer");
     }
   }
   ~BufferView() { PyBuffer_Release(&view_); }
-  BufferView(const BufferView&) = delete;
-  BufferView& operator=(const BufferView&) = delete;
-  const void* data() const { return view_.buf; }
+  BufferView(const BufferView &) = delete;
+  BufferView & operator=(const BufferView &) = delete;
+  const void * data() const { return view_.buf; }
   size_t size() const { return static_cast<size_t>(view_.len); }
 
- private:
+private:
   Py_buffer view_{};
 };
 
-uint64_t ring_write(ShmRing& ring, const nb::bytes& stamp, nb::handle payload) {
+uint64_t ring_write(ShmRing & ring, const nb::bytes & stamp, nb::handle payload)
+{
   const LatencyStamp record = stamp_from(stamp);
   const BufferView view(payload);
-  if (view.size() > ring.payload_bytes()) {
-    throw Error(ring.name() + " takes at most " + std::to_string(ring.payload_bytes()) +
-                " bytes, got " + std::to_string(view.size()));
+  if (view.size() > ring.payload_bytes())
+  {
+    throw Error(
+      ring.name() + " takes at most " + std::to_string(ring.payload_bytes()) + " bytes, got " +
+      std::to_string(view.size()));
   }
   uint64_t seq = 0;
   {
@@ -67,7 +77,8 @@ uint64_t ring_write(ShmRing& ring, const nb::bytes& stamp, nb::handle payload) {
   return seq;
 }
 
-nb::object ring_read_latest(const ShmRing& ring) {
+nb::object ring_read_latest(const ShmRing & ring)
+{
   std::vector<uint8_t> payload(ring.payload_bytes());
   LatencyStamp stamp{};
   uint64_t bytes = 0;
@@ -76,7 +87,8 @@ nb::object ring_read_latest(const ShmRing& ring) {
   return nb::make_tuple(seq, nb::bytes(&stamp, sizeof(stamp)), nb::bytes(payload.data(), bytes));
 }
 
-nb::object ring_read_seq(const ShmRing& ring, uint64_t seq) {
+nb::object ring_read_seq(const ShmRing & ring, uint64_t seq)
+{
   std::vector<uint8_t> payload(ring.payload_bytes());
   LatencyStamp stamp{};
   uint64_t bytes = 0;
@@ -85,15 +97,21 @@ nb::object ring_read_seq(const ShmRing& ring, uint64_t seq) {
 }
 
 /// Writes segments of one source; keeps the layout of SegmentRecord out of Python.
-class SegmentWriter {
- public:
-  SegmentWriter(const std::string& shm_prefix, const std::string& source)
-      : ring_(ShmRing::create(shm_prefix + ".segment." + source, 8, sizeof(SegmentRecord), 0)) {}
+class SegmentWriter
+{
+public:
+  SegmentWriter(const std::string & shm_prefix, const std::string & source)
+  : ring_(ShmRing::create(shm_prefix + ".segment." + source, 8, sizeof(SegmentRecord), 0))
+  {
+  }
 
-  uint64_t write(const nb::bytes& stamp, Times target_ns, Rows positions, Rows quats, Rows twists,
-                 Column gripper, int64_t valid_until_ns, uint32_t epoch, uint64_t episode_id) {
+  uint64_t write(
+    const nb::bytes & stamp, Times target_ns, Rows positions, Rows quats, Rows twists,
+    Column gripper, int64_t valid_until_ns, uint32_t epoch, uint64_t episode_id)
+  {
     const size_t n = target_ns.shape(0);
-    if (n < 1 || n > kMaxRows) {
+    if (n < 1 || n > kMaxRows)
+    {
       throw Error("a segment has 1 to 64 rows, got " + std::to_string(n));
     }
     check("positions", positions, n, 3);
@@ -104,8 +122,9 @@ class SegmentWriter {
     record_.epoch = epoch;
     record_.episode_id = episode_id;
     record_.valid_until_ns = valid_until_ns;
-    for (size_t i = 0; i < n; ++i) {
-      SegmentRow& row = record_.rows[i];
+    for (size_t i = 0; i < n; ++i)
+    {
+      SegmentRow & row = record_.rows[i];
       row.target_ns = target_ns.data()[i];
       std::memcpy(row.position, positions.data() + 3 * i, sizeof(row.position));
       std::memcpy(row.quat_xyzw, quats.data() + 4 * i, sizeof(row.quat_xyzw));
@@ -118,11 +137,14 @@ class SegmentWriter {
 
   void close() { ring_.close(); }
 
- private:
-  static void check(const char* name, const Rows& rows, size_t n, size_t width) {
-    if (rows.shape(0) != n || rows.shape(1) != width) {
-      throw Error(std::string(name) + " must have shape (" + std::to_string(n) + ", " +
-                  std::to_string(width) + ")");
+private:
+  static void check(const char * name, const Rows & rows, size_t n, size_t width)
+  {
+    if (rows.shape(0) != n || rows.shape(1) != width)
+    {
+      throw Error(
+        std::string(name) + " must have shape (" + std::to_string(n) + ", " +
+        std::to_string(width) + ")");
     }
   }
 
@@ -131,12 +153,16 @@ class SegmentWriter {
 };
 
 /// Grants authority by writing leases; the supervisor is the only one.
-class LeaseWriter {
- public:
-  explicit LeaseWriter(const std::string& shm_prefix)
-      : ring_(ShmRing::create(shm_prefix + ".lease", 4, sizeof(LeaseRecord), 0)) {}
+class LeaseWriter
+{
+public:
+  explicit LeaseWriter(const std::string & shm_prefix)
+  : ring_(ShmRing::create(shm_prefix + ".lease", 4, sizeof(LeaseRecord), 0))
+  {
+  }
 
-  void write(const std::string& source, uint32_t epoch, int64_t expiry_ns) {
+  void write(const std::string & source, uint32_t epoch, int64_t expiry_ns)
+  {
     if (source.size() >= kNameLength) throw Error("a source name has at most 31 characters");
     LeaseRecord record{};
     record.epoch = epoch;
@@ -151,74 +177,83 @@ class LeaseWriter {
 
   void close() { ring_.close(); }
 
- private:
+private:
   ShmRing ring_;
 };
 
 /// Reads leases; for those who must know the epoch in force.
-class LeaseReader {
- public:
-  explicit LeaseReader(const std::string& shm_prefix)
-      : ring_(ShmRing::prepare(shm_prefix + ".lease", 4, sizeof(LeaseRecord), 0)) {}
+class LeaseReader
+{
+public:
+  explicit LeaseReader(const std::string & shm_prefix)
+  : ring_(ShmRing::prepare(shm_prefix + ".lease", 4, sizeof(LeaseRecord), 0))
+  {
+  }
 
-  nb::object latest() const {
+  nb::object latest() const
+  {
     LeaseRecord record{};
     if (ring_.read_latest(nullptr, &record, sizeof(record), nullptr) == 0) return nb::none();
     record.source[kNameLength - 1] = '\0';
     return nb::make_tuple(nb::str(record.source), record.epoch, record.expiry_ns);
   }
 
- private:
+private:
   ShmRing ring_;
 };
 
 }  // namespace
 
-void bind_shm(nb::module_& m) {
+void bind_shm(nb::module_ & m)
+{
   nb::class_<ShmRing>(m, "ShmRing", "Single-writer, many-reader ring of stamped payloads.")
-      .def_static("create", &ShmRing::create, nb::arg("name"), nb::arg("slots"),
-                  nb::arg("payload_bytes"), nb::arg("schema_hash") = 0,
-                  "Become the writer; a ring left by a dead writer is taken over.")
-      .def_static("prepare", &ShmRing::prepare, nb::arg("name"), nb::arg("slots"),
-                  nb::arg("payload_bytes"), nb::arg("schema_hash") = 0,
-                  "Map for reading, making the ring if it does not exist yet.")
-      .def_static("open", &ShmRing::open, nb::arg("name"), nb::arg("schema_hash") = 0,
-                  "Map an existing ring for reading.")
-      .def_static("unlink", &ShmRing::unlink, nb::arg("name"), "Remove the file of a ring.")
-      .def("write", &ring_write, nb::arg("stamp"), nb::arg("payload"),
-           "Write a 256-byte stamp and a payload; returns the number of the entry.")
-      .def("read_latest", &ring_read_latest, "(seq, stamp, payload) of the newest entry, or None.")
-      .def("read_seq", &ring_read_seq, nb::arg("seq"),
-           "(stamp, payload) of an entry, or None if overwritten.")
-      .def_prop_ro("head", &ShmRing::head)
-      .def_prop_ro("payload_bytes", &ShmRing::payload_bytes)
-      .def_prop_ro("n_slots", &ShmRing::n_slots)
-      .def_prop_ro("name", &ShmRing::name)
-      .def("writer_alive", &ShmRing::writer_alive, "True while the writing process lives.")
-      .def("close", &ShmRing::close, "Give up writing and unmap; the file stays.");
+    .def_static(
+      "create", &ShmRing::create, nb::arg("name"), nb::arg("slots"), nb::arg("payload_bytes"),
+      nb::arg("schema_hash") = 0, "Become the writer; a ring left by a dead writer is taken over.")
+    .def_static(
+      "prepare", &ShmRing::prepare, nb::arg("name"), nb::arg("slots"), nb::arg("payload_bytes"),
+      nb::arg("schema_hash") = 0, "Map for reading, making the ring if it does not exist yet.")
+    .def_static(
+      "open", &ShmRing::open, nb::arg("name"), nb::arg("schema_hash") = 0,
+      "Map an existing ring for reading.")
+    .def_static("unlink", &ShmRing::unlink, nb::arg("name"), "Remove the file of a ring.")
+    .def(
+      "write", &ring_write, nb::arg("stamp"), nb::arg("payload"),
+      "Write a 256-byte stamp and a payload; returns the number of the entry.")
+    .def("read_latest", &ring_read_latest, "(seq, stamp, payload) of the newest entry, or None.")
+    .def(
+      "read_seq", &ring_read_seq, nb::arg("seq"),
+      "(stamp, payload) of an entry, or None if overwritten.")
+    .def_prop_ro("head", &ShmRing::head)
+    .def_prop_ro("payload_bytes", &ShmRing::payload_bytes)
+    .def_prop_ro("n_slots", &ShmRing::n_slots)
+    .def_prop_ro("name", &ShmRing::name)
+    .def("writer_alive", &ShmRing::writer_alive, "True while the writing process lives.")
+    .def("close", &ShmRing::close, "Give up writing and unmap; the file stays.");
 
   nb::class_<StopFlag>(m, "StopFlag", "Counter in shared memory that anyone may raise to stop.")
-      .def(nb::init<const std::string&>(), nb::arg("name"))
-      .def("request", &StopFlag::request)
-      .def_prop_ro("count", &StopFlag::count);
+    .def(nb::init<const std::string &>(), nb::arg("name"))
+    .def("request", &StopFlag::request)
+    .def_prop_ro("count", &StopFlag::count);
 
   nb::class_<SegmentWriter>(m, "SegmentWriter", "Writes the segments of one source.")
-      .def(nb::init<const std::string&, const std::string&>(), nb::arg("shm_prefix"),
-           nb::arg("source"))
-      .def("write", &SegmentWriter::write, nb::arg("stamp"), nb::arg("target_ns"),
-           nb::arg("positions"), nb::arg("quats_xyzw"), nb::arg("twists_base"),
-           nb::arg("gripper_width_m"), nb::arg("valid_until_ns"), nb::arg("epoch"),
-           nb::arg("episode_id"))
-      .def("close", &SegmentWriter::close);
+    .def(
+      nb::init<const std::string &, const std::string &>(), nb::arg("shm_prefix"),
+      nb::arg("source"))
+    .def(
+      "write", &SegmentWriter::write, nb::arg("stamp"), nb::arg("target_ns"), nb::arg("positions"),
+      nb::arg("quats_xyzw"), nb::arg("twists_base"), nb::arg("gripper_width_m"),
+      nb::arg("valid_until_ns"), nb::arg("epoch"), nb::arg("episode_id"))
+    .def("close", &SegmentWriter::close);
 
   nb::class_<LeaseWriter>(m, "LeaseWriter", "Grants authority over the arm.")
-      .def(nb::init<const std::string&>(), nb::arg("shm_prefix"))
-      .def("write", &LeaseWriter::write, nb::arg("source"), nb::arg("epoch"), nb::arg("expiry_ns"))
-      .def("close", &LeaseWriter::close);
+    .def(nb::init<const std::string &>(), nb::arg("shm_prefix"))
+    .def("write", &LeaseWriter::write, nb::arg("source"), nb::arg("epoch"), nb::arg("expiry_ns"))
+    .def("close", &LeaseWriter::close);
 
   nb::class_<LeaseReader>(m, "LeaseReader", "Reads who has authority.")
-      .def(nb::init<const std::string&>(), nb::arg("shm_prefix"))
-      .def("latest", &LeaseReader::latest, "(source, epoch, expiry_ns), or None.");
+    .def(nb::init<const std::string &>(), nb::arg("shm_prefix"))
+    .def("latest", &LeaseReader::latest, "(source, epoch, expiry_ns), or None.");
 }
 
 }  // namespace vla_ros_core::python

@@ -8,16 +8,19 @@
 
 #include "vla_ros_core/config_check.hpp"
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
-namespace {
+namespace
+{
 
 // Keeps the task inertia finite at singular poses; 1e-4 1/kg is 10 t of apparent mass there.
 constexpr double kInertiaRegularisation = 1e-4;
 
 /// Damping matrix for `ratio` about inertia `lambda` and stiffness `k` (double diagonalisation).
 /// With G G^T = lambda and the eigenvectors of G^-1 k G^-T, Q = G V gives both factorisations.
-Matrix6 damping_matrix(const Matrix6& lambda, const Matrix6& k, double ratio) noexcept {
+Matrix6 damping_matrix(const Matrix6 & lambda, const Matrix6 & k, double ratio) noexcept
+{
   const Eigen::LLT<Matrix6> cholesky(lambda);
   Matrix6 g = Matrix6::Zero();
   g.triangularView<Eigen::Lower>() = cholesky.matrixL();
@@ -29,21 +32,27 @@ Matrix6 damping_matrix(const Matrix6& lambda, const Matrix6& k, double ratio) no
   return q * rates.asDiagonal() * q.transpose();
 }
 
-void check_joint_vector(const char* name, const JointVector& value, int n_joints, double low,
-                        double high) {
-  if (value.size() != n_joints) {
-    throw Error(std::string(name) + " needs " + std::to_string(n_joints) + " values, got " +
-                std::to_string(value.size()));
+void check_joint_vector(
+  const char * name, const JointVector & value, int n_joints, double low, double high)
+{
+  if (value.size() != n_joints)
+  {
+    throw Error(
+      std::string(name) + " needs " + std::to_string(n_joints) + " values, got " +
+      std::to_string(value.size()));
   }
-  for (Eigen::Index i = 0; i < value.size(); ++i) {
+  for (Eigen::Index i = 0; i < value.size(); ++i)
+  {
     check_range(std::string(name) + "[" + std::to_string(i) + "]", value[i], low, high);
   }
 }
 
 }  // namespace
 
-void ImpedanceConfig::validate(int n_joints) const {
-  for (int i = 0; i < 6; ++i) {
+void ImpedanceConfig::validate(int n_joints) const
+{
+  for (int i = 0; i < 6; ++i)
+  {
     const std::string place = "[" + std::to_string(i) + "]";
     check_range("stiffness" + place, stiffness[i], 0.0, i < 3 ? 5000.0 : 500.0);
     check_range("error_clip" + place, error_clip[i], 1e-4, i < 3 ? 1.0 : 3.2);
@@ -57,16 +66,18 @@ void ImpedanceConfig::validate(int n_joints) const {
   check_joint_vector("torque_rate_limit", torque_rate_limit, n_joints, 1.0, 100000.0);
 }
 
-ImpedanceLaw::ImpedanceLaw(const ImpedanceConfig& config, int n_joints)
-    : config_(config), stiffness_(config.stiffness.asDiagonal()) {
+ImpedanceLaw::ImpedanceLaw(const ImpedanceConfig & config, int n_joints)
+: config_(config), stiffness_(config.stiffness.asDiagonal())
+{
   config_.validate(n_joints);
   tau_.setZero(n_joints);
 }
 
-LawStatus ImpedanceLaw::compute(const RobotModel& model, const JointVector& q,
-                                const JointVector& dq, const Pose& reference,
-                                const Vector6& reference_twist, double dt_s) noexcept {
-  const TaskJacobian& jacobian = model.jacobian();
+LawStatus ImpedanceLaw::compute(
+  const RobotModel & model, const JointVector & q, const JointVector & dq, const Pose & reference,
+  const Vector6 & reference_twist, double dt_s) noexcept
+{
+  const TaskJacobian & jacobian = model.jacobian();
   const Eigen::LLT<JointMatrix> mass(model.mass_matrix());
   Eigen::Matrix<double, Eigen::Dynamic, 6, 0, kMaxJoints, 6> mass_inv_jt = jacobian.transpose();
   mass.solveInPlace(mass_inv_jt);
@@ -78,12 +89,13 @@ LawStatus ImpedanceLaw::compute(const RobotModel& model, const JointVector& q,
   Vector6 error = pose_error(model.ee_pose(), reference);
   error = error.cwiseMin(config_.error_clip).cwiseMax(-config_.error_clip);
   const Matrix6 damping = damping_matrix(inertia, stiffness_, config_.damping_ratio);
-  const Vector6 wrench = config_.stiffness.cwiseProduct(error) +
-                         damping * (reference_twist - model.ee_twist());
+  const Vector6 wrench =
+    config_.stiffness.cwiseProduct(error) + damping * (reference_twist - model.ee_twist());
 
-  const double d_null = 2.0 * config_.nullspace_damping_ratio * std::sqrt(config_.nullspace_stiffness);
+  const double d_null =
+    2.0 * config_.nullspace_damping_ratio * std::sqrt(config_.nullspace_stiffness);
   const JointVector posture_torque =
-      config_.nullspace_stiffness * (config_.posture - q) - d_null * dq;
+    config_.nullspace_stiffness * (config_.posture - q) - d_null * dq;
   const Vector6 leak = inverse_inertia_llt.solve(mass_inv_jt.transpose() * posture_torque);
   JointVector wanted = posture_torque;
   wanted.noalias() += jacobian.transpose() * (wrench - leak);
@@ -92,17 +104,20 @@ LawStatus ImpedanceLaw::compute(const RobotModel& model, const JointVector& q,
   return limit(wanted, dt_s);
 }
 
-LawStatus ImpedanceLaw::compute_damping(const RobotModel& model, const JointVector& dq,
-                                        double dt_s) noexcept {
+LawStatus ImpedanceLaw::compute_damping(
+  const RobotModel & model, const JointVector & dq, double dt_s) noexcept
+{
   JointVector wanted = -config_.fault_damping * dq;
   if (config_.compensate_gravity) wanted += model.gravity();
   return limit(wanted, dt_s);
 }
 
-LawStatus ImpedanceLaw::limit(const JointVector& wanted, double dt_s) noexcept {
+LawStatus ImpedanceLaw::limit(const JointVector & wanted, double dt_s) noexcept
+{
   if (!wanted.allFinite()) return LawStatus::kNotFinite;
   LawStatus status = LawStatus::kOk;
-  for (Eigen::Index i = 0; i < wanted.size(); ++i) {
+  for (Eigen::Index i = 0; i < wanted.size(); ++i)
+  {
     const double bound = config_.torque_limit[i];
     const double step = config_.torque_rate_limit[i] * dt_s;
     double tau = std::clamp(wanted[i], -bound, bound);

@@ -13,15 +13,18 @@
 
 #include "vla_ros_core/error.hpp"
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
-namespace {
+namespace
+{
 
 constexpr int kFifoPriority = 50;
 constexpr uint64_t kShortestSliceNs = 100'000;
 
 // glibc has no wrapper for sched_setattr before 2.41.
-struct SchedAttributes {
+struct SchedAttributes
+{
   uint32_t size;
   uint32_t policy;
   uint64_t flags;
@@ -32,14 +35,16 @@ struct SchedAttributes {
   uint64_t period;
 };
 
-bool request_fifo() {
+bool request_fifo()
+{
   sched_param parameters{};
   parameters.sched_priority = kFifoPriority;
   return sched_setscheduler(0, SCHED_FIFO, &parameters) == 0;
 }
 
 /// Linux 6.12 and later let an ordinary thread ask for a short slice: it then runs sooner.
-bool request_short_slice() {
+bool request_short_slice()
+{
   SchedAttributes attributes{};
   attributes.size = sizeof(attributes);
   attributes.policy = SCHED_OTHER;
@@ -49,37 +54,44 @@ bool request_short_slice() {
 
 }  // namespace
 
-std::string raise_thread_priority(const std::string& wish) {
-  if (wish != "auto" && wish != "fifo" && wish != "normal" && wish != "none") {
+std::string raise_thread_priority(const std::string & wish)
+{
+  if (wish != "auto" && wish != "fifo" && wish != "normal" && wish != "none")
+  {
     throw Error("priority must be one of auto, fifo, normal, none, got '" + wish + "'");
   }
   if (wish == "none") return "default scheduling";
   // Pages that are touched later must not fault in the loop; failing is not fatal.
   const bool locked = mlockall(MCL_CURRENT | MCL_FUTURE) == 0;
   const std::string memory = locked ? ", memory locked" : "";
-  if (wish != "normal" && request_fifo()) {
+  if (wish != "normal" && request_fifo())
+  {
     return "SCHED_FIFO " + std::to_string(kFifoPriority) + memory;
   }
-  if (wish == "fifo") {
+  if (wish == "fifo")
+  {
     throw Error(
-        "priority 'fifo' is not permitted: run as root, give the user rtprio in "
-        "/etc/security/limits.conf, or choose 'normal'");
+      "priority 'fifo' is not permitted: run as root, give the user rtprio in "
+      "/etc/security/limits.conf, or choose 'normal'");
   }
   if (request_short_slice()) return "SCHED_OTHER, 0.1 ms slice" + memory;
   return "SCHED_OTHER" + memory;
 }
 
-long long monotonic_ns() noexcept {
+long long monotonic_ns() noexcept
+{
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<long long>(now.tv_sec) * 1'000'000'000LL + now.tv_nsec;
 }
 
-void sleep_until_ns(long long deadline_ns) noexcept {
+void sleep_until_ns(long long deadline_ns) noexcept
+{
   timespec deadline{};
   deadline.tv_sec = deadline_ns / 1'000'000'000LL;
   deadline.tv_nsec = deadline_ns % 1'000'000'000LL;
-  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, nullptr) == EINTR) {
+  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, nullptr) == EINTR)
+  {
   }
 }
 

@@ -6,24 +6,29 @@
 
 #include "vla_ros_core/config_check.hpp"
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
-namespace {
+namespace
+{
 
 /// Shorten a vector to at most `limit`.
-Eigen::Vector3d limited(const Eigen::Vector3d& v, double limit) noexcept {
+Eigen::Vector3d limited(const Eigen::Vector3d & v, double limit) noexcept
+{
   const double norm = v.norm();
   return norm > limit ? Eigen::Vector3d(v * (limit / norm)) : v;
 }
 
 /// Reduce the length of a vector by `step`, stopping at zero.
-Eigen::Vector3d slowed(const Eigen::Vector3d& v, double step) noexcept {
+Eigen::Vector3d slowed(const Eigen::Vector3d & v, double step) noexcept
+{
   const double norm = v.norm();
   return norm <= step ? Eigen::Vector3d::Zero() : Eigen::Vector3d(v * (1.0 - step / norm));
 }
 
 /// Pose displaced by an offset (translation, rotation vector in base).
-Pose displaced(const Pose& pose, const Vector6& offset) noexcept {
+Pose displaced(const Pose & pose, const Vector6 & offset) noexcept
+{
   Pose result;
   result.position = pose.position + offset.head<3>();
   result.rotation = exp_rotation(offset.tail<3>()) * pose.rotation;
@@ -32,7 +37,8 @@ Pose displaced(const Pose& pose, const Vector6& offset) noexcept {
 
 }  // namespace
 
-void ReferenceConfig::validate() const {
+void ReferenceConfig::validate() const
+{
   check_range("max_speed_m_s", max_speed_m_s, 1e-3, 3.0);
   check_range("max_speed_rad_s", max_speed_rad_s, 1e-3, 10.0);
   check_range("brake_m_s2", brake_m_s2, 0.1, 13.0);
@@ -40,11 +46,13 @@ void ReferenceConfig::validate() const {
   check_range("seam_time_constant_s", seam_time_constant_s, 1e-3, 1.0);
 }
 
-ReferenceGenerator::ReferenceGenerator(const ReferenceConfig& config) : config_(config) {
+ReferenceGenerator::ReferenceGenerator(const ReferenceConfig & config) : config_(config)
+{
   config_.validate();
 }
 
-void ReferenceGenerator::reset(const Pose& pose, double gripper_width_m) noexcept {
+void ReferenceGenerator::reset(const Pose & pose, double gripper_width_m) noexcept
+{
   mode_ = Mode::kIdle;
   has_segment_ = false;
   pose_ = pose;
@@ -55,8 +63,10 @@ void ReferenceGenerator::reset(const Pose& pose, double gripper_width_m) noexcep
   gripper_width_m_ = gripper_width_m;
 }
 
-void ReferenceGenerator::accept(const SegmentRecord& segment, uint64_t segment_seq,
-                                const LatencyStamp& stamp, int64_t now_ns) noexcept {
+void ReferenceGenerator::accept(
+  const SegmentRecord & segment, uint64_t segment_seq, const LatencyStamp & stamp,
+  int64_t now_ns) noexcept
+{
   segment_ = segment;
   segment_seq_ = segment_seq;
   capture_ns_ = stamp.capture_oldest_ns;
@@ -67,23 +77,28 @@ void ReferenceGenerator::accept(const SegmentRecord& segment, uint64_t segment_s
   mode_ = Mode::kTrack;
 }
 
-void ReferenceGenerator::release() noexcept {
+void ReferenceGenerator::release() noexcept
+{
   has_segment_ = false;
   if (mode_ == Mode::kTrack) mode_ = Mode::kBrake;
 }
 
-void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose& measured) noexcept {
-  if (mode_ == Mode::kTrack && now_ns > end_of_segment_ns(segment_)) {
+void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose & measured) noexcept
+{
+  if (mode_ == Mode::kTrack && now_ns > end_of_segment_ns(segment_))
+  {
     ++expired_brakes_;
     release();
   }
-  switch (mode_) {
+  switch (mode_)
+  {
     case Mode::kTrack:
       track(now_ns, dt_s);
       break;
     case Mode::kBrake:
       brake(dt_s);
-      if (twist_.isZero(0.0)) {
+      if (twist_.isZero(0.0))
+      {
         // Begin the hold where the arm is, reached by fading: no wind-up against a contact.
         mode_ = Mode::kHold;
         hold_pose_ = measured;
@@ -97,7 +112,8 @@ void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose& measure
   }
 }
 
-void ReferenceGenerator::fade(double dt_s) noexcept {
+void ReferenceGenerator::fade(double dt_s) noexcept
+{
   // Exact step of a critically damped second-order decay, so the fade is C1 at any rate.
   const double omega = 1.0 / config_.seam_time_constant_s;
   const double decay = std::exp(-omega * dt_s);
@@ -106,7 +122,8 @@ void ReferenceGenerator::fade(double dt_s) noexcept {
   offset_rate_ = (offset_rate_ - omega * slope * dt_s) * decay;
 }
 
-void ReferenceGenerator::track(int64_t now_ns, double dt_s) noexcept {
+void ReferenceGenerator::track(int64_t now_ns, double dt_s) noexcept
+{
   // Counted apart from the check that prevents it, so that a mistake there would show.
   if (now_ns > segment_.valid_until_ns) ++rows_after_expiry_;
   const Sample target = sample_segment(segment_, now_ns);
@@ -125,14 +142,16 @@ void ReferenceGenerator::track(int64_t now_ns, double dt_s) noexcept {
   gripper_width_m_ = target.gripper_width_m;
 }
 
-void ReferenceGenerator::brake(double dt_s) noexcept {
+void ReferenceGenerator::brake(double dt_s) noexcept
+{
   twist_.head<3>() = slowed(twist_.head<3>(), config_.brake_m_s2 * dt_s);
   twist_.tail<3>() = slowed(twist_.tail<3>(), config_.brake_rad_s2 * dt_s);
   pose_ = displaced(pose_, twist_ * dt_s);
   pose_.rotation.normalize();
 }
 
-void ReferenceGenerator::hold(double dt_s) noexcept {
+void ReferenceGenerator::hold(double dt_s) noexcept
+{
   fade(dt_s);
   pose_ = displaced(hold_pose_, offset_);
   pose_.rotation.normalize();

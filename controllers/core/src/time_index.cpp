@@ -4,14 +4,17 @@
 #include <algorithm>
 #include <cmath>
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
-namespace {
+namespace
+{
 
 constexpr double kQuaternionTolerance = 1e-3;
 constexpr int64_t kFarFutureNs = 10'000'000'000;
 
-bool is_finite(const SegmentRow& row) noexcept {
+bool is_finite(const SegmentRow & row) noexcept
+{
   double sum = row.gripper_width_m;
   for (double v : row.position) sum += v;
   for (double v : row.quat_xyzw) sum += v;
@@ -19,33 +22,38 @@ bool is_finite(const SegmentRow& row) noexcept {
   return std::isfinite(sum);
 }
 
-Eigen::Quaterniond rotation_of(const SegmentRow& row) noexcept {
-  return Eigen::Quaterniond(row.quat_xyzw[3], row.quat_xyzw[0], row.quat_xyzw[1],
-                            row.quat_xyzw[2]);
+Eigen::Quaterniond rotation_of(const SegmentRow & row) noexcept
+{
+  return Eigen::Quaterniond(row.quat_xyzw[3], row.quat_xyzw[0], row.quat_xyzw[1], row.quat_xyzw[2]);
 }
 
-Eigen::Map<const Eigen::Vector3d> position_of(const SegmentRow& row) noexcept {
+Eigen::Map<const Eigen::Vector3d> position_of(const SegmentRow & row) noexcept
+{
   return Eigen::Map<const Eigen::Vector3d>(row.position);
 }
 
-Eigen::Map<const Vector6> twist_of(const SegmentRow& row) noexcept {
+Eigen::Map<const Vector6> twist_of(const SegmentRow & row) noexcept
+{
   return Eigen::Map<const Vector6>(row.twist);
 }
 
-Rejection check_row(const SegmentRow& row) noexcept {
+Rejection check_row(const SegmentRow & row) noexcept
+{
   if (!is_finite(row)) return Rejection::kNotFinite;
   const double norm = rotation_of(row).norm();
   if (std::abs(norm - 1.0) > kQuaternionTolerance) return Rejection::kQuaternion;
   return Rejection::kNone;
 }
 
-Rejection check_step(const SegmentRow& a, const SegmentRow& b,
-                     const SegmentLimits& limits) noexcept {
+Rejection check_step(
+  const SegmentRow & a, const SegmentRow & b, const SegmentLimits & limits) noexcept
+{
   if (b.target_ns <= a.target_ns) return Rejection::kTimeOrder;
   const double dt_s = 1e-9 * static_cast<double>(b.target_ns - a.target_ns);
   const double distance = (position_of(b) - position_of(a)).norm();
   const double angle = log_rotation(rotation_of(b) * rotation_of(a).conjugate()).norm();
-  if (distance > limits.max_speed_m_s * dt_s || angle > limits.max_speed_rad_s * dt_s) {
+  if (distance > limits.max_speed_m_s * dt_s || angle > limits.max_speed_rad_s * dt_s)
+  {
     return Rejection::kSpeed;
   }
   return Rejection::kNone;
@@ -53,28 +61,43 @@ Rejection check_step(const SegmentRow& a, const SegmentRow& b,
 
 }  // namespace
 
-const char* to_string(Rejection reason) noexcept {
-  switch (reason) {
-    case Rejection::kNone: return "none";
-    case Rejection::kRowCount: return "row count";
-    case Rejection::kNotFinite: return "not finite";
-    case Rejection::kQuaternion: return "quaternion not unit";
-    case Rejection::kTimeOrder: return "row times do not increase";
-    case Rejection::kFarFuture: return "row times far in the future";
-    case Rejection::kSpeed: return "rows faster than allowed";
-    case Rejection::kExpired: return "expired";
-    case Rejection::kEpoch: return "other authority epoch";
-    case Rejection::kCount: break;
+const char * to_string(Rejection reason) noexcept
+{
+  switch (reason)
+  {
+    case Rejection::kNone:
+      return "none";
+    case Rejection::kRowCount:
+      return "row count";
+    case Rejection::kNotFinite:
+      return "not finite";
+    case Rejection::kQuaternion:
+      return "quaternion not unit";
+    case Rejection::kTimeOrder:
+      return "row times do not increase";
+    case Rejection::kFarFuture:
+      return "row times far in the future";
+    case Rejection::kSpeed:
+      return "rows faster than allowed";
+    case Rejection::kExpired:
+      return "expired";
+    case Rejection::kEpoch:
+      return "other authority epoch";
+    case Rejection::kCount:
+      break;
   }
   return "unknown";
 }
 
-Rejection check_segment(const SegmentRecord& segment, int64_t now_ns,
-                        const SegmentLimits& limits) noexcept {
+Rejection check_segment(
+  const SegmentRecord & segment, int64_t now_ns, const SegmentLimits & limits) noexcept
+{
   if (segment.n_rows < 1 || segment.n_rows > kMaxRows) return Rejection::kRowCount;
-  for (uint32_t i = 0; i < segment.n_rows; ++i) {
+  for (uint32_t i = 0; i < segment.n_rows; ++i)
+  {
     Rejection reason = check_row(segment.rows[i]);
-    if (reason == Rejection::kNone && i > 0) {
+    if (reason == Rejection::kNone && i > 0)
+    {
       reason = check_step(segment.rows[i - 1], segment.rows[i], limits);
     }
     if (reason != Rejection::kNone) return reason;
@@ -84,29 +107,31 @@ Rejection check_segment(const SegmentRecord& segment, int64_t now_ns,
   return Rejection::kNone;
 }
 
-int64_t end_of_segment_ns(const SegmentRecord& segment) noexcept {
+int64_t end_of_segment_ns(const SegmentRecord & segment) noexcept
+{
   return std::min(segment.rows[segment.n_rows - 1].target_ns, segment.valid_until_ns);
 }
 
-Sample sample_segment(const SegmentRecord& segment, int64_t now_ns) noexcept {
+Sample sample_segment(const SegmentRecord & segment, int64_t now_ns) noexcept
+{
   Sample sample;
   uint32_t next = 0;
   while (next < segment.n_rows && segment.rows[next].target_ns <= now_ns) ++next;
-  if (next == 0 || next == segment.n_rows) {
-    const SegmentRow& row = segment.rows[next == 0 ? 0 : segment.n_rows - 1];
+  if (next == 0 || next == segment.n_rows)
+  {
+    const SegmentRow & row = segment.rows[next == 0 ? 0 : segment.n_rows - 1];
     sample.pose.position = position_of(row);
     sample.pose.rotation = rotation_of(row).normalized();
     if (next != 0) sample.twist = twist_of(row);
     sample.gripper_width_m = row.gripper_width_m;
     return sample;
   }
-  const SegmentRow& a = segment.rows[next - 1];
-  const SegmentRow& b = segment.rows[next];
-  const double fraction = static_cast<double>(now_ns - a.target_ns) /
-                          static_cast<double>(b.target_ns - a.target_ns);
+  const SegmentRow & a = segment.rows[next - 1];
+  const SegmentRow & b = segment.rows[next];
+  const double fraction =
+    static_cast<double>(now_ns - a.target_ns) / static_cast<double>(b.target_ns - a.target_ns);
   sample.pose.position = (1.0 - fraction) * position_of(a) + fraction * position_of(b);
-  sample.pose.rotation =
-      rotation_of(a).normalized().slerp(fraction, rotation_of(b).normalized());
+  sample.pose.rotation = rotation_of(a).normalized().slerp(fraction, rotation_of(b).normalized());
   sample.twist = (1.0 - fraction) * twist_of(a) + fraction * twist_of(b);
   sample.gripper_width_m = a.gripper_width_m;
   return sample;

@@ -15,9 +15,11 @@
 #include "vla_ros_core/reference.hpp"
 #include "vla_ros_core/shm_ring.hpp"
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
-struct ControlHostConfig {
+struct ControlHostConfig
+{
   double rate_hz = 1000.0;
   std::string shm_prefix;
   std::vector<std::string> sources;  ///< who may send segments; one ring each
@@ -28,7 +30,8 @@ struct ControlHostConfig {
 };
 
 /// Numbers for diagnostics. Thread-safety: written by the loop, read by anyone.
-struct HostCounters {
+struct HostCounters
+{
   std::atomic<uint64_t> ticks{0};
   std::atomic<uint64_t> skipped{0};
   std::atomic<uint64_t> accepted{0};
@@ -43,16 +46,18 @@ struct HostCounters {
 
 /// The one loop that owns the arm: wait -> read -> time index, brake, law -> write -> snapshot.
 ///
-/// It needs no other process: when segments, leases or whole processes disappear it brakes and holds
-/// compliantly by itself. tick() is all of it but the waiting, so that virtual time runs the same
-/// code. Real-time: tick() is noexcept, takes no lock and does not allocate.
-class ControlHost {
- public:
-  ControlHost(const ControlHostConfig& config, std::shared_ptr<RobotModel> model,
-              std::shared_ptr<Plant> plant);
+/// It needs no other process: when segments, leases or whole processes disappear it brakes and
+/// holds compliantly by itself. tick() is all of it but the waiting, so that virtual time runs the
+/// same code. Real-time: tick() is noexcept, takes no lock and does not allocate.
+class ControlHost
+{
+public:
+  ControlHost(
+    const ControlHostConfig & config, std::shared_ptr<RobotModel> model,
+    std::shared_ptr<Plant> plant);
   ~ControlHost();
-  ControlHost(const ControlHost&) = delete;
-  ControlHost& operator=(const ControlHost&) = delete;
+  ControlHost(const ControlHost &) = delete;
+  ControlHost & operator=(const ControlHost &) = delete;
 
   /// One control period at `now_ns` (CLOCK_MONOTONIC or virtual).
   void tick(int64_t now_ns) noexcept;
@@ -61,7 +66,7 @@ class ControlHost {
   int64_t run_ticks(int64_t start_ns, uint64_t n) noexcept;
 
   /// Start the thread. `priority`: auto, fifo (Error if not permitted) or normal.
-  void start(const std::string& priority);
+  void start(const std::string & priority);
   /// Stop the thread; the arm is left to the robot's own safe state.
   void shutdown();
   bool running() const noexcept { return running_.load(); }
@@ -71,18 +76,19 @@ class ControlHost {
   /// Accept segments again after a stop. Any thread.
   void resume() noexcept { resume_requested_.store(true); }
 
-  const HostCounters& counters() const noexcept { return counters_; }
-  DurationHistogram& period_histogram() noexcept { return period_; }
-  DurationHistogram& compute_histogram() noexcept { return compute_; }
-  DurationHistogram& plant_histogram() noexcept { return plant_time_; }
+  const HostCounters & counters() const noexcept { return counters_; }
+  DurationHistogram & period_histogram() noexcept { return period_; }
+  DurationHistogram & compute_histogram() noexcept { return compute_; }
+  DurationHistogram & plant_histogram() noexcept { return plant_time_; }
   void clear_timing() noexcept;
   /// Scheduling obtained by the thread, for people.
-  const std::string& priority() const noexcept { return priority_; }
+  const std::string & priority() const noexcept { return priority_; }
   int64_t period_ns() const noexcept { return period_ns_; }
   StateRecord last_state() const noexcept;
 
- private:
-  struct Source {
+private:
+  struct Source
+  {
     std::string name;
     ShmRing ring;
     uint64_t last_seq = 0;
@@ -110,7 +116,7 @@ class ControlHost {
   StopFlag stop_flag_;
   Measurement measurement_;
   LeaseRecord lease_{};
-  Source* authority_ = nullptr;
+  Source * authority_ = nullptr;
   uint32_t epoch_ = 0;
   uint64_t stops_seen_ = 0;
   int64_t stop_received_ns_ = 0;

@@ -4,10 +4,12 @@
 #include <stdexcept>
 #include <string>
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
 /// Raised by set-up code (constructors, open, load); never by anything the control loop calls.
-struct Error : std::runtime_error {
+struct Error : std::runtime_error
+{
   using std::runtime_error::runtime_error;
 };
 

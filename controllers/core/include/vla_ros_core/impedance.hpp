@@ -3,19 +3,21 @@
 
 #include "vla_ros_core/robot_model.hpp"
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
 /// Gains and limits of the Cartesian impedance law.
-struct ImpedanceConfig {
+struct ImpedanceConfig
+{
   Vector6 stiffness = (Vector6() << 800, 800, 800, 40, 40, 40).finished();  ///< [N/m, N·m/rad]
-  double damping_ratio = 1.0;         ///< [-], about the task-space inertia
+  double damping_ratio = 1.0;  ///< [-], about the task-space inertia
   Vector6 error_clip = (Vector6() << 0.05, 0.05, 0.05, 0.4, 0.4, 0.4).finished();  ///< [m, rad]
-  double nullspace_stiffness = 8.0;   ///< [N·m/rad]
+  double nullspace_stiffness = 8.0;                                                ///< [N·m/rad]
   double nullspace_damping_ratio = 1.0;
-  JointVector posture;                ///< [rad], one per joint
-  JointVector torque_limit;           ///< [N·m]
-  JointVector torque_rate_limit;      ///< [N·m/s]
-  double fault_damping = 5.0;         ///< [N·m·s/rad] joint damping in kFault
+  JointVector posture;            ///< [rad], one per joint
+  JointVector torque_limit;       ///< [N·m]
+  JointVector torque_rate_limit;  ///< [N·m/s]
+  double fault_damping = 5.0;     ///< [N·m·s/rad] joint damping in kFault
   bool compensate_gravity = true;
   bool compensate_coriolis = true;
 
@@ -24,7 +26,8 @@ struct ImpedanceConfig {
 };
 
 /// What compute() did.
-enum class LawStatus : uint32_t {
+enum class LawStatus : uint32_t
+{
   kOk = 0,
   kTorqueRateLimited,  ///< torque follows the wanted one at the allowed rate
   kTorqueLimited,      ///< torque is at its absolute limit
@@ -40,24 +43,26 @@ enum class LawStatus : uint32_t {
 ///
 /// Reference: [Khatib1987]; damping design by double diagonalisation [AlbuSchaeffer2003].
 /// Real-time: compute() is noexcept and allocation-free.
-class ImpedanceLaw {
- public:
-  ImpedanceLaw(const ImpedanceConfig& config, int n_joints);
+class ImpedanceLaw
+{
+public:
+  ImpedanceLaw(const ImpedanceConfig & config, int n_joints);
 
   /// Continue from a torque that is already applied, so that the first command is continuous.
-  void reset(const JointVector& tau) noexcept { tau_ = tau; }
+  void reset(const JointVector & tau) noexcept { tau_ = tau; }
 
   /// Compute the torque for one tick from an updated model.
-  LawStatus compute(const RobotModel& model, const JointVector& q, const JointVector& dq,
-                    const Pose& reference, const Vector6& reference_twist, double dt_s) noexcept;
+  LawStatus compute(
+    const RobotModel & model, const JointVector & q, const JointVector & dq, const Pose & reference,
+    const Vector6 & reference_twist, double dt_s) noexcept;
 
   /// Torque that only carries the arm and damps it; used when the law itself has failed.
-  LawStatus compute_damping(const RobotModel& model, const JointVector& dq, double dt_s) noexcept;
+  LawStatus compute_damping(const RobotModel & model, const JointVector & dq, double dt_s) noexcept;
 
-  const JointVector& tau() const noexcept { return tau_; }
+  const JointVector & tau() const noexcept { return tau_; }
 
- private:
-  LawStatus limit(const JointVector& wanted, double dt_s) noexcept;
+private:
+  LawStatus limit(const JointVector & wanted, double dt_s) noexcept;
 
   ImpedanceConfig config_;
   JointVector tau_;

@@ -6,15 +6,16 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace vla_ros_core {
+#include "vla_ros_core/sizes.hpp"
 
-inline constexpr int kMaxJoints = 16;
-inline constexpr int kMaxRows = 64;
-inline constexpr int kNameLength = 32;
+namespace vla_ros_core
+{
+
 inline constexpr uint32_t kStampMagic = 0x534C4156;  // "VALS"
 
 /// What the control host does with the arm. Mirrors vla_ros.types.ControlMode.
-enum class Mode : uint32_t {
+enum class Mode : uint32_t
+{
   kIdle = 0,     ///< started, nothing received yet: compliant hold at the start pose
   kTrack = 1,    ///< executing rows of a valid segment
   kBrake = 2,    ///< rows ran out or expired: the reference decelerates to rest
@@ -24,7 +25,8 @@ enum class Mode : uint32_t {
 };
 
 /// Provenance and age of a payload; the byte table is docs/latency-stamp.md.
-struct LatencyStamp {
+struct LatencyStamp
+{
   uint32_t magic;
   uint16_t version;
   uint16_t flags;
@@ -69,7 +71,8 @@ static_assert(offsetof(LatencyStamp, hard_expire_ns) == 184);
 static_assert(offsetof(LatencyStamp, crc32) == 252);
 
 /// One end-effector target in the base frame. Twist is linear first [m/s, rad/s].
-struct SegmentRow {
+struct SegmentRow
+{
   int64_t target_ns;
   double position[3];
   double quat_xyzw[4];
@@ -79,7 +82,8 @@ struct SegmentRow {
 static_assert(sizeof(SegmentRow) == 120);
 
 /// Rows that may be executed, and until when, and under whose authority.
-struct SegmentRecord {
+struct SegmentRecord
+{
   uint32_t n_rows;
   uint32_t epoch;
   uint64_t episode_id;
@@ -88,7 +92,8 @@ struct SegmentRecord {
 };
 
 /// Who may move the arm; written by the supervisor only.
-struct LeaseRecord {
+struct LeaseRecord
+{
   uint32_t source_index;
   uint32_t epoch;
   int64_t expiry_ns;
@@ -97,7 +102,8 @@ struct LeaseRecord {
 static_assert(sizeof(LeaseRecord) == 48);
 
 /// What the host measured and asked for at one tick. Poses in base; twists linear first.
-struct StateRecord {
+struct StateRecord
+{
   uint64_t seq;
   int64_t tick_ns;
   uint32_t mode;
@@ -115,12 +121,13 @@ struct StateRecord {
   double ref_twist[6];
   double gripper_width_m;
   double gripper_target_m;
-  uint64_t segment_seq;          ///< ring number of the segment in force, 0 for none
-  int64_t segment_capture_ns;    ///< capture time of the oldest cause of that segment
+  uint64_t segment_seq;        ///< ring number of the segment in force, 0 for none
+  int64_t segment_capture_ns;  ///< capture time of the oldest cause of that segment
   int64_t segment_valid_until_ns;
-  uint64_t stop_count;           ///< stops taken so far
-  int64_t stop_received_ns;      ///< tick at which the last stop was seen
-  char source[kNameLength];      ///< who holds authority, empty for nobody
+  uint64_t stop_count;        ///< stops taken so far
+  int64_t stop_requested_ns;  ///< when the last stop was asked for
+  int64_t stop_received_ns;   ///< tick at which it was seen
+  char source[kNameLength];   ///< who holds authority, empty for nobody
 };
 
 static_assert(std::is_trivially_copyable_v<SegmentRecord>);

@@ -5,14 +5,16 @@
 
 #include "vla_ros_core/time_index.hpp"
 
-namespace vla_ros_core {
+namespace vla_ros_core
+{
 
-struct ReferenceConfig {
-  double max_speed_m_s = 0.8;         ///< reference never moves faster
+struct ReferenceConfig
+{
+  double max_speed_m_s = 0.8;  ///< reference never moves faster
   double max_speed_rad_s = 2.0;
-  double brake_m_s2 = 2.0;            ///< deceleration when rows run out
+  double brake_m_s2 = 2.0;  ///< deceleration when rows run out
   double brake_rad_s2 = 6.0;
-  double seam_time_constant_s = 0.03; ///< how fast the jump at a segment switch is faded out
+  double seam_time_constant_s = 0.03;  ///< how fast the jump at a segment switch is faded out
 
   /// Throws Error naming the field and its allowed range.
   void validate() const;
@@ -24,36 +26,39 @@ struct ReferenceConfig {
 /// no row is executed after the end of its segment; without a segment the reference comes to rest
 /// within v / brake and stays where the arm is then.
 /// Real-time: every method but the constructor is noexcept and allocation-free.
-class ReferenceGenerator {
- public:
-  explicit ReferenceGenerator(const ReferenceConfig& config);
+class ReferenceGenerator
+{
+public:
+  explicit ReferenceGenerator(const ReferenceConfig & config);
 
   /// Start at rest at `pose`; forget every segment.
-  void reset(const Pose& pose, double gripper_width_m) noexcept;
+  void reset(const Pose & pose, double gripper_width_m) noexcept;
 
   /// Take over a segment that was checked. The jump to it is faded out, not executed.
-  void accept(const SegmentRecord& segment, uint64_t segment_seq, const LatencyStamp& stamp,
-              int64_t now_ns) noexcept;
+  void accept(
+    const SegmentRecord & segment, uint64_t segment_seq, const LatencyStamp & stamp,
+    int64_t now_ns) noexcept;
 
   /// Drop the segment in force and brake.
   void release() noexcept;
 
   /// Advance to `now_ns`. `measured` is where the arm is: a hold begins there.
-  void update(int64_t now_ns, double dt_s, const Pose& measured) noexcept;
+  void update(int64_t now_ns, double dt_s, const Pose & measured) noexcept;
 
   Mode mode() const noexcept { return mode_; }
-  const Pose& pose() const noexcept { return pose_; }
-  const Vector6& twist() const noexcept { return twist_; }
+  const Pose & pose() const noexcept { return pose_; }
+  const Vector6 & twist() const noexcept { return twist_; }
   double gripper_width_m() const noexcept { return gripper_width_m_; }
   uint64_t segment_seq() const noexcept { return has_segment_ ? segment_seq_ : 0; }
   int64_t segment_capture_ns() const noexcept { return has_segment_ ? capture_ns_ : 0; }
-  int64_t segment_valid_until_ns() const noexcept {
+  int64_t segment_valid_until_ns() const noexcept
+  {
     return has_segment_ ? segment_.valid_until_ns : 0;
   }
   uint64_t expired_brakes() const noexcept { return expired_brakes_; }
   uint64_t rows_after_expiry() const noexcept { return rows_after_expiry_; }
 
- private:
+private:
   void track(int64_t now_ns, double dt_s) noexcept;
   void brake(double dt_s) noexcept;
   void hold(double dt_s) noexcept;
@@ -69,7 +74,7 @@ class ReferenceGenerator {
   Vector6 twist_ = Vector6::Zero();
   double gripper_width_m_ = 0.0;
   Pose hold_pose_;
-  Vector6 offset_ = Vector6::Zero();       // reference minus target: translation, rotation vector
+  Vector6 offset_ = Vector6::Zero();  // reference minus target: translation, rotation vector
   Vector6 offset_rate_ = Vector6::Zero();
   uint64_t expired_brakes_ = 0;
   uint64_t rows_after_expiry_ = 0;
