@@ -56,7 +56,7 @@ class RawInbox:
         self._sources.append((subscription, receive))
 
     def collect(self) -> int:
-        """Take everything that has arrived; return how many messages that was."""
+        """Take everything that has arrived and return how many messages that was."""
         count = 0
         for subscription, receive in self._sources:
             try:

@@ -80,7 +80,7 @@ class RecorderConfig:
 class RecorderNode(VlaNode):
     """Subscribes to what it finds and hands raw messages to the writing thread."""
 
-    default_nice = 5
+    default_nice = 6
 
     config_type = RecorderConfig
 
@@ -106,6 +106,8 @@ class RecorderNode(VlaNode):
             min_free_bytes=int(config.min_free_gib * 2**30),
         )
         self._worker = RecordingWorker(MessageTypes(), bag)
+        self._inbox = RawInbox(self)
+        self._known, self._refused, self._latched = {}, {}, {}
         self._mark_pub = self.create_counted_publisher(RecordingMark, "recording/mark", 10)
         for name, kind, callback in (
             ("~/start", StartRecording, self._on_start_service),
@@ -114,7 +116,7 @@ class RecorderNode(VlaNode):
             self.create_service(kind, name, callback, callback_group=self._group)
         self._discover()
         self.create_timer(config.discovery_period_s, self._discover)
-        self.create_timer(_COLLECT_S, self._inbox.collect, callback_group=self._group)
+        self.create_timer(_COLLECT_S, self._collect, callback_group=self._group)
 
     def on_start(self) -> None:
         """Accept recordings."""
@@ -143,6 +145,9 @@ class RecorderNode(VlaNode):
         if worker.dropped:
             return NodeHealth.warn("the disk is too slow: messages were dropped", values)
         return NodeHealth.ok("recording" if worker.is_recording else "ready", values)
+
+    def _collect(self) -> None:
+        self._inbox.collect()
 
     # --- topics ---------------------------------------------------------------------------------
 
