@@ -16,9 +16,7 @@ from vla_ros.errors import ConfigError, RecordingError
 from vla_ros.recording.reader import EpisodeBag, find_episodes
 from vla_ros.report.html import EpisodeSection, first_and_last_image, render_report
 from vla_ros.report.plots import MAX_POINTS, decimate
-from vla_ros.report.run import write_run
 from vla_ros.report.summary import (
-    EpisodeResult,
     FaultRecord,
     RunInfo,
     build_summary,
@@ -141,22 +139,3 @@ def test_video_without_images_is_refused(tmp_path: Path) -> None:
 def test_video_config_out_of_range_is_refused() -> None:
     with pytest.raises(ConfigError, match="fps"):
         VideoConfig(fps=0)
-
-
-def test_write_run_leaves_summary_report_and_video(run_folder: Path) -> None:
-    run = RunInfo(
-        robot="fr3", task="t", policy="p", strategy="s", wall_s=5.0, results=[], versions={}
-    )
-    summary = write_run(run_folder, run, video=VideoConfig(height_px=120))
-    assert (summary.episodes, summary.successes) == (2, 1)
-    left = {p.name for p in run_folder.iterdir()}
-    assert {"summary.json", "report.html", "video.mp4", "episode_1", "episode_2"} <= left
-    assert not [name for name in left if "tmp" in name]
-
-
-def test_write_run_without_recordings_still_writes_a_page(tmp_path: Path) -> None:
-    result = EpisodeResult(episode_id=1, instruction="x", success=False, elapsed_s=1.0)
-    run = RunInfo(robot="fr3", task="t", policy="p", strategy="s", wall_s=5.0, results=[result])
-    assert write_run(tmp_path, run).episodes == 1
-    assert "<video" not in (tmp_path / "report.html").read_text()
-    assert not (tmp_path / "video.mp4").exists()
