@@ -8,10 +8,10 @@ import os
 import signal
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.bringup import BringupConfig, default_run_folder, nodes_for
 from vla_ros.commands.options import add_options, read_options
@@ -22,6 +22,9 @@ from vla_ros.errors import ConfigError
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.sim.prepare import prepare_scene
 from vla_ros.sim.tasks import instruction_for_seed
+
+if TYPE_CHECKING:
+    from vla_ros.report.summary import EpisodeResult
 
 HELP = "run the whole stack in simulation and watch it follow instructions"
 
@@ -76,59 +79,89 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _run(demo: DemoConfig, bringup: BringupConfig, processes: Any) -> int:
-    import rclpy
-
-    from vla_ros.nodes.demo_client import DemoClient
-    from vla_ros.nodes.stack import Stack
+    # Imported here: --help must not wait for rclpy.
+    from vla_ros.commands.results import write_results
+    from vla_ros.nodes.session import client_node
 
     began = time.monotonic()
-    folder = _make_run_folder(Path(demo.out))
+    folder = make_run_folder(Path(demo.out))
     if bringup.viewer:
-        say(f"live view   http://127.0.0.1:{bringup.port}  (starting)")
+        say(f"live view   http://127.0.0.1:{bringup.port}")
     say(f"results     {folder}")
     specs = nodes_for(bringup, prepare_scene(folder / "scene"))
     signal.signal(signal.SIGTERM, _interrupt)
-    rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    node = rclpy.create_node("vla_ros_demo")
     group = processes.ProcessGroup(specs, {}, folder / "logs")
-    stack = Stack(group, node)
-    results: list[Any] = []
-    live = None
-    try:
-        stack.start()
-        client = DemoClient(node, stack.check, show_progress, bringup.record)
-        live = client.status
-        client.wait_until_ready()
-        say(f"ready       {len(specs)} nodes in {time.monotonic() - began:.1f} s, control thread: "
-            f"{live.control.priority}, domain {os.environ['ROS_DOMAIN_ID']}")
-        for i in range(demo.episodes):
-            seed = demo.seed + i
-            instruction = demo.instruction or instruction_for_seed(seed)
-            say(f"episode {i + 1}/{demo.episodes}  seed {seed}  {instruction!r}")
-            result = client.run_episode(i + 1, seed, instruction, folder, demo.max_duration_s)
-            results.append(result)
-            show_progress("", 0.0, 0.0)
-            mark = "ok  " if result.success else "FAIL"
-            say(f"  {mark} {result.elapsed_s:.1f} s  {result.outcome}: {result.reason}")
-        client.spin(0.3)
-        _keep_alive(demo, client, stack)
-    except KeyboardInterrupt:
-        say("interrupted: shutting down")
-    finally:
-        stack.stop()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    from vla_ros.commands.results import write_results
-
+    report = _Report()
+    with client_node("vla_ros_demo") as node:
+        try:
+            _run_episodes(demo, bringup, folder, group, node, report, began)
+        except KeyboardInterrupt:
+            say("interrupted: shutting down")
+        finally:
+            group.stop()
     summary = write_results(
-        folder, bringup, results, live, stack.faults, time.monotonic() - began, demo.video
+        folder,
+        bringup,
+        report.results,
+        report.live,
+        report.faults,
+        time.monotonic() - began,
+        demo.video,
     )
-    show_table(summary, results, folder)
-    enough = len(results) == demo.episodes and summary.success_rate >= demo.threshold
+    show_table(summary, report.results, folder)
+    enough = len(report.results) == demo.episodes and summary.success_rate >= demo.threshold
     return 0 if enough else 1
 
 
-def _make_run_folder(root: Path) -> Path:
+@dataclass
+class _Report:
+    """What came of a run, filled while it goes on, so that an interruption loses nothing."""
+
+    results: list[EpisodeResult] = field(default_factory=list)
+    live: Any = None
+    faults: list[tuple[float, str, str]] = field(default_factory=list)
+
+
+def _run_episodes(
+    demo: DemoConfig,
+    bringup: BringupConfig,
+    folder: Path,
+    group: Any,
+    node: Any,
+    report: _Report,
+    began: float,
+) -> None:
+    from vla_ros.nodes.demo_client import DemoClient
+    from vla_ros.nodes.stack import Stack
+
+    stack = Stack(group, node)
+    report.faults = stack.faults
+    stack.start()
+    client = DemoClient(node, stack.check, show_progress, bringup.record)
+    report.live = client.status
+    client.wait_until_ready()
+    say(
+        f"ready       {len(group.specs)} nodes in {time.monotonic() - began:.1f} s, control thread: "
+        f"{client.priority}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}"
+    )
+    for i in range(demo.episodes):
+        seed = demo.seed + i
+        instruction = demo.instruction or instruction_for_seed(seed)
+        say(f"episode {i + 1}/{demo.episodes}  seed {seed}  {instruction!r}")
+        result = client.run_episode(i + 1, seed, instruction, folder, demo.max_duration_s)
+        report.results.append(result)
+        show_progress("", 0.0, 0.0)
+        mark = "ok  " if result.success else "FAIL"
+        say(f"  {mark} {result.elapsed_s:.1f} s  {result.outcome}: {result.reason}")
+    client.spin(0.3)
+    if demo.keep_alive:
+        say("running on until Ctrl-C")
+        while True:
+            client.spin(0.5)
+            stack.check()
+
+
+def make_run_folder(root: Path) -> Path:
     utc = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     folder = default_run_folder(root, utc)
     try:
@@ -140,15 +173,6 @@ def _make_run_folder(root: Path) -> Path:
     except OSError as error:
         raise ConfigError(f"cannot write to --out {root}: {error}") from error
     return folder.resolve()
-
-
-def _keep_alive(demo: DemoConfig, client: Any, stack: Any) -> None:
-    if not demo.keep_alive:
-        return
-    say("running on until Ctrl-C")
-    while True:
-        client.spin(0.5)
-        stack.check()
 
 
 def _interrupt(*_: object) -> None:

@@ -76,6 +76,11 @@ class DemoClient:
         if self._record:
             self._wait("recorder_node/start", self._record_start.service_is_ready, _ANSWER_S)
 
+    @property
+    def priority(self) -> str:
+        """Scheduling that the control thread obtained."""
+        return self.status.control.priority if self.status.control else "unknown"
+
     def run_episode(
         self,
         number: int,

@@ -60,6 +60,7 @@ class SupervisorNode(VlaNode):
         self._watchdog = Watchdog(names, int(config.silence_s * NS_PER_S), core.monotonic_ns())
         self._authority_pub = self.create_counted_publisher(Authority, "authority")
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+        self.create_subscription(Authority, "authority/keepalive", self._on_keepalive, 10)
         self.create_service(ClaimAuthority, "~/claim", self._on_claim)
 
     def on_start(self) -> None:
@@ -92,7 +93,7 @@ class SupervisorNode(VlaNode):
             return
         silent_ns = core.monotonic_ns() - last[2]
         if silent_ns < 10 * NS_PER_S:
-            self._table.claim(last[0])
+            self._table.claim(last[0], core.monotonic_ns())
             self.get_logger().warning(f"authority of {last[0]} restored after a restart")
 
     def _renew(self, now_ns: int) -> None:
@@ -111,7 +112,7 @@ class SupervisorNode(VlaNode):
         with self._lock:
             try:
                 if request.claim:
-                    self._table.claim(request.source)
+                    self._table.claim(request.source, core.monotonic_ns())
                 else:
                     self._table.release(request.source)
                 response.success = True
@@ -122,6 +123,10 @@ class SupervisorNode(VlaNode):
             self._writer.write(lease.source, lease.epoch, lease.expiry_ns)
             response.epoch = lease.epoch
         return response
+
+    def _on_keepalive(self, message: Authority) -> None:
+        with self._lock:
+            self._table.keep(message.source, core.monotonic_ns())
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         now_ns = core.monotonic_ns()

@@ -12,7 +12,7 @@ from rclpy.action.server import ServerGoalHandle
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from vla_ros_msgs.action import ExecuteTask
-from vla_ros_msgs.msg import ActionChunk, ControlStatus, TaskState, Verdict
+from vla_ros_msgs.msg import ActionChunk, Authority, ControlStatus, TaskState, Verdict
 from vla_ros_msgs.srv import ClaimAuthority
 
 import vla_ros_core as core
@@ -24,7 +24,7 @@ from vla_ros.policies.registry import SLOW_POLICIES, make_slow_policy
 from vla_ros.task import FAILED, Outcome, TaskInputs, TaskRun
 
 SOURCE = "policy"
-_PERIOD_S = 0.1
+_PERIOD_S = 0.08
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ class TaskNode(VlaNode):
         # Numbers must not repeat after a restart: latents of an older life are still about.
         self._episode_id = core.monotonic_ns() // 1_000_000
         self._state_pub = self.create_counted_publisher(TaskState, "task/state", LATCHED)
+        self._alive_pub = self.create_counted_publisher(Authority, "authority/keepalive")
         self._claim = self.create_client(ClaimAuthority, "supervisor_node/claim")
         self.create_subscription(ActionChunk, "action_chunk", self._on_chunk, 5)
         self.create_subscription(ControlStatus, "control/status", self._on_control, 5)
@@ -192,6 +193,7 @@ class TaskNode(VlaNode):
         if active is None:
             return
         now_ns = core.monotonic_ns()
+        self._alive_pub.publish(Authority(source=SOURCE))
         chunk = active.chunk
         outcome = active.run.update(
             now_ns,

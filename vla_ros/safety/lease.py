@@ -9,6 +9,8 @@ from vla_ros.clock import NS_PER_MS
 from vla_ros.errors import SafetyError
 
 LEASE_NS = 200 * NS_PER_MS
+# Who holds authority must say so at least this often: a holder that died does not keep the arm.
+KEEPALIVE_NS = 300 * NS_PER_MS
 # Higher outranks lower: a person takes over from a policy, never the other way round.
 RANKS = {"policy": 1, "teleop": 2}
 
@@ -32,14 +34,15 @@ class LeaseTable:
     def __init__(self, first_epoch: int = 0) -> None:
         self._holder = ""
         self._epoch = first_epoch
+        self._alive_until_ns = 0
 
     @property
     def holder(self) -> str:
         """Who has authority; empty for nobody."""
         return self._holder
 
-    def claim(self, source: str) -> int:
-        """Give authority to ``source`` and return the epoch.
+    def claim(self, source: str, now_ns: int) -> int:
+        """Give authority to ``source`` and return the epoch. Claiming again keeps it.
 
         Raises:
             SafetyError: if the source is unknown or somebody of higher rank holds authority.
@@ -47,11 +50,18 @@ class LeaseTable:
         if source not in RANKS:
             raise SafetyError(f"source must be one of {', '.join(sorted(RANKS))}, got {source!r}")
         if self._holder == source:
+            self._alive_until_ns = now_ns + KEEPALIVE_NS
             return self._epoch
         if self._holder and RANKS[self._holder] > RANKS[source]:
             raise SafetyError(f"{self._holder} holds authority and outranks {source}")
         self._change(source)
+        self._alive_until_ns = now_ns + KEEPALIVE_NS
         return self._epoch
+
+    def keep(self, source: str, now_ns: int) -> None:
+        """Note a sign of life of the holder; nothing happens if ``source`` does not hold it."""
+        if self._holder == source:
+            self._alive_until_ns = now_ns + KEEPALIVE_NS
 
     def release(self, source: str) -> None:
         """Take authority from ``source``; nothing happens if it does not hold it."""
@@ -59,7 +69,9 @@ class LeaseTable:
             self._change("")
 
     def renewed(self, now_ns: int) -> Lease:
-        """Return the lease to hand out at ``now_ns``."""
+        """Return the lease to hand out at ``now_ns``; a silent holder loses authority."""
+        if self._holder and now_ns > self._alive_until_ns:
+            self._change("")
         return Lease(self._holder, self._epoch, now_ns + LEASE_NS if self._holder else 0)
 
     def _change(self, holder: str) -> None:
