@@ -21,6 +21,10 @@ from vla_ros.types import ActionChunk, Latent, Observation, RobotState
 
 Array = NDArray[np.float64]
 
+# Fingers that have not moved by more than this for so long are still.
+_STILL_M = 0.0005
+_STILL_NS = 100_000_000
+
 _POINTING_DOWN = np.diag([1.0, -1.0, -1.0])
 _LATENT_SHAPES = {
     "pick_position": (3,),
@@ -78,13 +82,14 @@ class ClassicalFastPolicy:
 
     def __init__(self, config: PickPlaceConfig | None = None) -> None:
         self._config = config or PickPlaceConfig()
-        self._opened_ns = 0
-        self._was_closed = False
+        self.reset()
 
     def reset(self) -> None:
-        """Forget when the gripper opened last."""
+        """Forget when the gripper opened last and whether the fingers move."""
         self._opened_ns = 0
         self._was_closed = False
+        self._width_m = math.nan
+        self._width_since_ns = 0
 
     def decode(self, latent: Latent, observation: Observation, now_ns: int) -> ActionChunk:
         """Return 16 rows, 30 per second, beginning at the reference now in force.
@@ -94,7 +99,7 @@ class ClassicalFastPolicy:
         """
         tensors = {name: _tensor(latent, name, shape) for name, shape in _LATENT_SHAPES.items()}
         state = observation.state
-        self._remember_opening(state)
+        self._remember_gripper(state)
         goal = self._choose(tensors, state, latent.stamp.capture_oldest_ns)
         positions, quats = plan_rows(
             state.T_base_ref,
@@ -115,7 +120,10 @@ class ClassicalFastPolicy:
             done=goal.done,
         )
 
-    def _remember_opening(self, state: RobotState) -> None:
+    def _remember_gripper(self, state: RobotState) -> None:
+        moved_m = abs(state.gripper_width_m - self._width_m)
+        if not moved_m < _STILL_M:
+            self._width_m, self._width_since_ns = state.gripper_width_m, state.tick_ns
         closed = state.gripper_target_m < 0.5 * self._config.open_m
         if self._was_closed and not closed:
             self._opened_ns = state.tick_ns
@@ -124,7 +132,9 @@ class ClassicalFastPolicy:
     def _choose(self, t: dict[str, Array], state: RobotState, capture_ns: int) -> _Goal:
         c = self._config
         if self._was_closed:
-            if state.gripper_width_m > c.held_max_m:
+            # Lifting while the fingers still close would fling the cube away.
+            is_still = state.tick_ns - self._width_since_ns >= _STILL_NS
+            if state.gripper_width_m > c.held_max_m or not is_still:
                 return self._stay("close", state, c.closed_m)
             if state.gripper_width_m < c.held_min_m:
                 return self._stay("missed", state, c.open_m)
