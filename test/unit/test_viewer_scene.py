@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,3 +147,23 @@ def test_updates_without_viewers_and_with_unknown_names_do_not_fail(view: LiveVi
     view.set_image("scene_camera", np.zeros((6, 8, 3), np.uint8))
     view.set_image("other_camera", np.zeros((6, 8, 3), np.uint8))
     view.set_numbers(ViewNumbers(latent_age_ms=math.nan), 1.0)
+
+
+def received_within(connection: Any, seconds: float) -> int:
+    total = 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            total += len(connection.recv(timeout=seconds))
+    return total
+
+
+def test_two_viewers_both_see_the_scene_and_updates(view: LiveView) -> None:
+    client = pytest.importorskip("websockets.sync.client")
+    viser = pytest.importorskip("viser")
+    address = view.url.replace("http", "ws")
+    options = {"subprotocols": [f"viser-v{viser.__version__}"], "max_size": None}
+    with client.connect(address, **options) as one, client.connect(address, **options) as two:
+        assert min(received_within(one, 1.0), received_within(two, 1.0)) > 50_000  # meshes
+        view.update(HOME)
+        view.set_numbers(ViewNumbers(instruction="both"), 1.0)
+        assert min(received_within(one, 1.0), received_within(two, 1.0)) > 100

@@ -84,6 +84,7 @@ class ViewerNode(VlaNode):
         self._view = LiveView(load_fr3(), ViewerConfig(host=config.host, port=config.port))
         if self._info is not None:
             add_objects(self._view, self._info)
+        self._began_ns = core.monotonic_ns()
         self._snapshot = RingReader(f"{config.shm_prefix}.sim_snapshot")
         self._frames = FrameReader(config.shm_prefix, self._view.config.cameras)
         self._inbox = RawInbox(self)
@@ -126,7 +127,8 @@ class ViewerNode(VlaNode):
             self._frames.reopen_if_abandoned()
             for name, frame in self._frames.latest().items():
                 view.set_image(name, frame.rgb)
-            view.set_numbers(self._numbers(), core.monotonic_ns() / NS_PER_S)
+            elapsed_ns = core.monotonic_ns() - self._began_ns
+            view.set_numbers(self._numbers(), elapsed_ns / NS_PER_S)
 
     def _object_poses(self) -> dict[str, tuple[Any, Any]]:
         if self._info is None:

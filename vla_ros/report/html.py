@@ -203,13 +203,14 @@ def _episode_table(sections: Sequence[EpisodeSection], run_folder: Path) -> str:
         r, e = section.result, section.episode
         mark = "good" if r.success else "bad"
         word = "success" if r.success else r.outcome or "failed"
+        reason = "" if r.reason == word else escape(r.reason)
         age = _median(e.chunks.column("latent_age_ms")) if e else math.nan
         rows.append(
             (
                 f"={r.episode_id}",
                 "=n/a" if r.seed is None else f"={r.seed}",
                 escape(r.instruction),
-                f'<span class="{mark}">{escape(word)}</span> {escape(r.reason)}',
+                f'<span class="{mark}">{escape(word)}</span> {reason}',
                 f"={number(r.elapsed_s, 1, 's')}",
                 f"={number(_median(latent_latencies_ms(e)) if e else math.nan, 0, 'ms')}",
                 f"={number(age, 0, 'ms')}",

@@ -180,10 +180,15 @@ class LiveView:
 
     def set_numbers(self, numbers: ViewNumbers, t_s: float) -> None:
         """Show the panel's numbers and add a point to the chart of the latent's age at ``t_s``."""
+        with self._server.atomic():
+            self._show_numbers(numbers, t_s)
+
+    def _show_numbers(self, numbers: ViewNumbers, t_s: float) -> None:
         self._panel.content = render_panel(numbers)
-        self._ages.append((t_s, numbers.latent_age_ms))
-        points = np.array(self._ages)
-        self._chart.data = (points[:, 0], np.nan_to_num(points[:, 1]))
+        if math.isfinite(numbers.latent_age_ms):
+            self._ages.append((t_s, numbers.latent_age_ms))
+            points = np.array(self._ages)
+            self._chart.data = (points[:, 0], points[:, 1])
 
     def close(self) -> None:
         """Stop serving."""
