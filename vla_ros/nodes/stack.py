@@ -4,23 +4,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.lifecycle import LifecycleDriver
 from vla_ros.nodes.processes import ProcessGroup
 
-_APPEAR_S = 30.0
-_TRANSITION_S = 30.0
-_STEPS = (
-    (Transition.TRANSITION_CONFIGURE, "configure"),
-    (Transition.TRANSITION_ACTIVATE, "activate"),
-)
+_LIMIT_S = 30.0
 
 
 class BringupError(VlaRosError):
@@ -36,10 +28,7 @@ class Stack:
     def __init__(self, group: ProcessGroup, node: Node) -> None:
         self._group = group
         self._node = node
-        self._clients = {
-            spec.name: node.create_client(ChangeState, f"{spec.name}/change_state")
-            for spec in group.specs
-        }
+        self._driver = LifecycleDriver(node)
         self.faults: list[tuple[float, str, str]] = []
         self._started_s = time.monotonic()
 
@@ -74,34 +63,22 @@ class Stack:
 
     def _bring_up(self, names: list[str]) -> None:
         for name in names:
-            client = self._clients[name]
-            self._wait(name, "appear", client.service_is_ready, _APPEAR_S)
-        for transition, word in _STEPS:
-            request = ChangeState.Request(transition=Transition(id=transition))
-            futures = {name: self._clients[name].call_async(request) for name in names}
-            for name, future in futures.items():
-                self._wait(name, word, future.done, _TRANSITION_S)
-                if not self._succeeded(future):
-                    raise BringupError(
-                        f"{name} could not {word}: {self._group.last_log_line(name)}"
-                    )
-
-    @staticmethod
-    def _succeeded(future: Any) -> bool:
-        response = future.result()
-        return response is not None and bool(response.success)
-
-    def _wait(self, name: str, what: str, is_done: Callable[[], bool], limit_s: float) -> None:
-        deadline = time.monotonic() + limit_s
-        while not is_done():
-            rclpy.spin_once(self._node, timeout_sec=0.05)
-            if name in [spec.name for spec in self._group.dead()]:
-                raise BringupError(f"{name} ended while it should {what}: "
-                                   f"{self._group.exit_text(name)}")
-            if time.monotonic() > deadline:
+            self._driver.add(name)
+        deadline = time.monotonic() + _LIMIT_S
+        while not self._driver.is_active(names):
+            rclpy.spin_once(self._node, timeout_sec=0.02)
+            self._driver.tick(time.monotonic_ns())
+            waiting = self._driver.waiting()
+            for name, what in self._driver.problems().items():
+                raise BringupError(f"{name} could not {what}: {self._group.last_log_line(name)}")
+            for name in {spec.name for spec in self._group.dead()} & set(names):
+                what = waiting.get(name, "run")
                 raise BringupError(
-                    f"{name} did not {what} within {limit_s:g} s: "
+                    f"{name} ended while it should {what}: {self._group.exit_text(name)}"
+                )
+            if waiting and time.monotonic() > deadline:
+                name, what = next(iter(waiting.items()))
+                raise BringupError(
+                    f"{name} did not {what} within {_LIMIT_S:g} s: "
                     f"{self._group.last_log_line(name)}"
                 )
-
-
