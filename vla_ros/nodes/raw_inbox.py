@@ -55,6 +55,13 @@ class RawInbox:
         )
         self._sources.append((subscription, receive))
 
+    def is_matched(self) -> bool:
+        """Say whether every publisher that the graph shows also reaches its subscription."""
+        return all(
+            subscription.get_publisher_count() >= self._node.count_publishers(subscription.topic_name)
+            for subscription, _ in self._sources
+        )
+
     def collect(self) -> int:
         """Take everything that has arrived and return how many messages that was."""
         count = 0

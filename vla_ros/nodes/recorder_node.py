@@ -49,7 +49,9 @@ class RecorderConfig:
     """Parameters of the recorder."""
 
     expected_topics: str = setting(
-        "joint_states current_pose commanded_pose control/status action_chunk executor/status",
+        "joint_states current_pose commanded_pose control/status action_chunk executor/status "
+        "latent slow/status task/state authority authority/keepalive judge/verdict "
+        "scene_camera/camera_info wrist_camera/camera_info",
         "topics, relative, without which an episode is incomplete; separated by spaces",
     )
     discovery_period_s: float = setting(
@@ -225,7 +227,10 @@ class RecorderNode(VlaNode):
         if not request.directory:
             raise RecordingError("directory must name the folder of the run")
         assert self._worker is not None
-        self._discover()
+        # A node that started a moment ago may not have been heard of, or not be connected yet: what
+        # it sends meanwhile would be lost.
+        await self._until(self._has_found_all, self.config.answer_limit_s)
+        await self._until(self._inbox.is_matched, self.config.answer_limit_s)
         info = EpisodeInfo(
             episode_id=request.episode_id,
             instruction=request.instruction,
@@ -241,13 +246,20 @@ class RecorderNode(VlaNode):
         await self._until(lambda: not self._progress().missing_start, self.config.answer_limit_s)
         return str(path.with_suffix("")), self._start_message()
 
-    def _start_message(self) -> str:
-        silent = sorted(self._progress().missing_start)
-        missing = [
+    def _has_found_all(self) -> bool:
+        self._discover()
+        return not self._missing_topics()
+
+    def _missing_topics(self) -> list[str]:
+        return [
             topic
             for topic in self.config.expected_topics.split()
             if not any(known.endswith(f"/{topic}") for known in self._known)
         ]
+
+    def _start_message(self) -> str:
+        silent = sorted(self._progress().missing_start)
+        missing = self._missing_topics()
         notes = [f"no answer from {', '.join(silent)}"] if silent else []
         notes += [f"not published yet: {', '.join(missing)}"] if missing else []
         return "; ".join(notes) or f"recording {len(self._known)} topics"
