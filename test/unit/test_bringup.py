@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vla_ros.bringup import BringupConfig, NodeSpec, default_run_folder, nodes_for
+from vla_ros.errors import ConfigError
+from vla_ros.sim.prepare import SceneFiles
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENE = SceneFiles(Path("/run/scene.mjb"), Path("/run/scene.json"))
+
+
+def nodes(**settings: Any) -> dict[str, NodeSpec]:
+    return {spec.name: spec for spec in nodes_for(BringupConfig(**settings), SCENE)}
+
+
+def test_every_declared_node_is_in_the_list_and_the_reverse() -> None:
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert set(nodes()) == set(re.findall(r'^    "(\w+_node)",$', setup, flags=re.MULTILINE))
+
+
+def test_control_node_comes_first_has_the_processor_first_and_is_never_restarted() -> None:
+    listed = nodes_for(BringupConfig(), SCENE)
+    assert listed[0].name == "control_node"
+    assert not listed[0].respawn
+    assert all(listed[0].nice < other.nice for other in listed[1:])
+    assert all(other.respawn for other in listed[1:])
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [("record", "recorder_node"), ("viewer", "viewer_node")]
+)
+def test_optional_nodes_can_be_left_out(setting: str, name: str) -> None:
+    everything = set(nodes())
+    assert everything - set(nodes(**{setting: False})) == {name}
+
+
+def test_all_nodes_meet_in_the_same_shared_memory() -> None:
+    prefixes = {
+        spec.parameters["shm_prefix"]
+        for spec in nodes(shm_prefix="vla_ros.d7.fr3").values()
+        if "shm_prefix" in spec.parameters
+    }
+    assert prefixes == {"vla_ros.d7.fr3"}
+
+
+def test_latency_settings_reach_the_slow_node() -> None:
+    parameters = nodes(slow_latency_ms=250.0, slow_mode="busy", busy_threads=2)[
+        "vla_node"
+    ].parameters
+    assert parameters["slow_latency_ms"] == 250.0
+    assert parameters["slow_mode"] == "busy"
+    assert parameters["busy_threads"] == 2
+
+
+def test_scene_files_reach_those_who_simulate() -> None:
+    listed = nodes()
+    for name in ("control_node", "camera_node"):
+        assert listed[name].parameters["scene_model"] == "/run/scene.mjb"
+    assert listed["control_node"].parameters["scene_info"] == "/run/scene.json"
+
+
+def test_slow_half_never_sees_the_truth_of_the_simulation() -> None:
+    assert not any("scene" in name for name in nodes()["vla_node"].parameters)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("robot", "ur5", "robot must be one of fr3, got 'ur5'"),
+        ("policy", "magic", "policy must be one of classical, got 'magic'"),
+        ("slow_latency_ms", -1.0, r"slow_latency_ms must be 0\.0 to 20000\.0 ms, got -1\.0 ms"),
+        ("slow_latency_ms", float("nan"), "slow_latency_ms must be"),
+        ("slow_mode", "lazy", "slow_mode must be one of idle, busy, got 'lazy'"),
+        ("busy_threads", 65, "busy_threads must be 1 to 64, got 65"),
+        ("priority", "high", "priority must be one of auto, fifo, normal, got 'high'"),
+        ("port", 80, "port must be 1024 to 65535, got 80"),
+        ("record", "yes", "record must be bool, got str 'yes'"),
+    ],
+)
+def test_setting_out_of_range_is_refused_by_name_value_and_range(
+    setting: str, value: object, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        BringupConfig(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_two_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    seen = set()
+    for _ in range(3):
+        folder = default_run_folder(tmp_path, "2026-01-01T00-00-00Z")
+        folder.mkdir()
+        seen.add(folder.name)
+    assert len(seen) == 3

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vla_ros.embodiment.robot import known_robots, load_robot, parse_robot
+from vla_ros.errors import ConfigError
+from vla_ros.share import find_shared
+
+FR3 = find_shared("config/robots/fr3.yaml").read_text(encoding="utf-8")
+
+
+def changed(**changes: Any) -> str:
+    data = yaml.safe_load(FR3)
+    for key, value in changes.items():
+        target, *rest = key.split("__")
+        if rest:
+            data[target][rest[0]] = value
+        else:
+            data[target] = value
+    return yaml.safe_dump(data)
+
+
+@pytest.mark.parametrize("name", known_robots())
+def test_every_robot_file_loads_under_its_own_name(name: str) -> None:
+    assert load_robot(name).name == name
+
+
+def test_fr3_has_the_limits_of_its_documentation() -> None:
+    fr3 = load_robot("fr3")
+    assert fr3.limits.tau_max_nm == (87.0,) * 4 + (12.0,) * 3
+    assert fr3.limits.q_max_rad[3] == -0.1518
+    assert fr3.limits.dq_max_rad_s == (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)
+    assert (fr3.base_frame, fr3.ee_frame) == ("fr3_link0", "fr3_hand_tcp")
+    assert fr3.gripper.max_width_m == 0.08
+
+
+def test_fr3_file_agrees_with_what_the_simulation_uses() -> None:
+    plant = pytest.importorskip("vla_ros.sim.plant")
+    fr3 = load_robot("fr3")
+    assert fr3.joint_names == plant.FR3_JOINTS
+    assert fr3.home_q == plant.FR3_HOME_Q
+    assert fr3.limits.tau_max_nm == plant.FR3_TORQUE_LIMIT_NM
+
+
+def test_file_of_one_s_own_is_loaded_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(changed(name="mine"), encoding="utf-8")
+    assert load_robot(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "white"}, "unknown key colour; known: name"),
+        ({"limits__speed": 1.0}, r"unknown key limits\.speed"),
+        ({"control__stifness_trans": 1.0}, r"unknown key control\.stifness_trans"),
+        ({"control__stiffness_trans": 9e9}, r"stiffness_trans must be 0\.0 to 5000\.0 N/m"),
+        ({"home_q": [0.0] * 6}, r"home_q needs one value per joint \(7\), got 6"),
+        ({"home_q": [0.0] * 7}, r"home_q of fr3_joint4 must be -3\.0421 to -0\.1518 rad, got 0\.0"),
+        ({"home_q": ["a"] * 7}, r"home_q\[0\] must be a number, got 'a'"),
+        ({"joint_names": ["a"] * 7}, "joint_names must be different names"),
+        ({"joint_names": "a"}, "joint_names must be a list of names"),
+        ({"limits__tau_max_nm": [float("nan")] * 7}, r"limits\.tau_max_nm must be finite"),
+        ({"limits__tau_max_nm": [-1.0] * 7}, r"limits\.tau_max_nm must be > 0"),
+        ({"gripper__max_width_m": -0.1}, "gripper must have 0 <= min_width_m < max_width_m"),
+        ({"limits": 3}, r"limits\. ?must be a mapping, got int"),
+    ],
+)
+def test_wrong_file_is_refused_by_key_and_value(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_robot(changed(**changes))
+
+
+def test_missing_keys_are_all_named() -> None:
+    with pytest.raises(ConfigError, match="missing base_frame, ee_frame, joint_names"):
+        parse_robot("name: mine")
+
+
+@pytest.mark.parametrize("text", ["[1", "name: [", "\t- a", "just words", "- 1\n- 2", ""])
+def test_text_that_is_no_robot_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="robot file"):
+        parse_robot(text)
+
+
+def test_yaml_that_would_run_code_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is not YAML"):
+        parse_robot("name: !!python/object/apply:os.system ['true']")
+
+
+def test_unknown_robot_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"unknown robot 'ur5'; known: fr3"):
+        load_robot("ur5")
+
+
+def test_file_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"cannot read nowhere\.yaml"):
+        load_robot("nowhere.yaml")
