@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,10 +69,8 @@ def test_every_cut_is_refused() -> None:
 
 @given(st.binary(max_size=400))
 def test_foreign_bytes_are_refused_or_decoded_but_never_crash(data: bytes) -> None:
-    try:
+    with suppress(ShapeError):
         decode_tensors(data)
-    except ShapeError:
-        pass
 
 
 @given(st.data())
@@ -78,7 +78,5 @@ def test_flipped_header_bytes_never_crash(data: st.DataObject) -> None:
     encoded = bytearray(encode_tensors(SAMPLE))
     for _ in range(data.draw(st.integers(1, 4))):
         encoded[data.draw(st.integers(0, 90))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(ShapeError):
         decode_tensors(bytes(encoded))
-    except ShapeError:
-        pass
