@@ -13,6 +13,8 @@ pytest.importorskip("rclpy")
 pytest.importorskip("vla_ros_msgs")
 pytest.importorskip("mujoco")
 
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from live_cell import LiveCell
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -82,6 +84,19 @@ def test_second_goal_is_refused_and_the_first_goes_on(cell: LiveCell) -> None:
     assert response.success
     assert first.result(5).outcome == "stopped"
     cell.wait("rest after the cancellation", cell.is_at_rest, 2)
+
+
+def test_parts_can_be_stopped_cleaned_up_and_started_again(cell: LiveCell) -> None:
+    steps = (
+        *(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP),
+        *(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE),
+    )
+    for name in ("camera_node", "vla_node", "executor_node"):
+        client = cell.node.create_client(ChangeState, f"{name}/change_state")
+        for step in steps:
+            request = ChangeState.Request(transition=Transition(id=step))
+            assert cell.call(client, request).success, (name, step)
+    assert cell.send(INSTRUCTION).result().outcome == "verified"
 
 
 def test_stop_topic_holds_the_arm_until_it_is_resumed(cell: LiveCell) -> None:

@@ -173,10 +173,10 @@ class VlaNode(LifecycleNode):
             self.on_teardown()
 
     def report_failure(self, what: str) -> None:
-        """Count and show a callback that failed; called by whoever runs the callbacks."""
+        """Count and show a callback or step that failed; called by whoever runs it."""
         self._failures += 1
         self._last_failure = what
-        self.get_logger().error(f"callback failed: {what}")
+        self.get_logger().error(f"failed: {what}", throttle_duration_sec=1.0)
 
     def _stop_once(self) -> None:
         if self._is_started:
@@ -238,13 +238,13 @@ class VlaNode(LifecycleNode):
     def _publish_health(self) -> None:
         health = self.health() if self._is_set_up else NodeHealth.warn("not configured")
         if self._failures and health.level == DiagnosticStatus.OK:
-            health = NodeHealth.warn(f"a callback failed: {self._last_failure}", health.values)
+            health = NodeHealth.warn(f"failed before: {self._last_failure}", health.values)
         status = DiagnosticStatus(
             level=health.level, name=self.get_fully_qualified_name(), message=health.message
         )
         status.hardware_id = self.incarnation
         status.values = [KeyValue(key=k, value=str(v)) for k, v in health.values.items()]
-        status.values.append(KeyValue(key="failed callbacks", value=str(self._failures)))
+        status.values.append(KeyValue(key="failures", value=str(self._failures)))
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.ros_time(time.monotonic_ns())
         self._diagnostics_pub.publish(array)

@@ -120,16 +120,20 @@ class CameraNode(VlaNode):
 
     def on_start(self) -> None:
         """Begin to render."""
-        self._loop = RateLoop("cameras", self.config.rate_hz, self._step)
+        self._renderer = None  # its GL context belongs to the thread that made it
+        self._loop = RateLoop("cameras", self.config.rate_hz, self._step, self.report_failure)
         self._loop.start()
 
     def on_stop(self) -> None:
-        """Stop rendering and give the rings back."""
+        """Stop rendering."""
         if self._loop is not None:
             self._loop.stop()
             self._loop = None
-            for output in self._outputs.values():
-                output.close()
+
+    def on_teardown(self) -> None:
+        """Give the rings back."""
+        for output in self._outputs.values():
+            output.close()
 
     def health(self) -> NodeHealth:
         """Say whether images flow."""

@@ -95,7 +95,9 @@ class ControlNode(VlaNode):
         self._host.start(self.config.priority)
         self.get_logger().info(f"control thread: {self._host.priority}")
         # Below the control thread and below the callbacks that take stops.
-        self._loop = RateLoop("publish", self.config.publish_hz, self._publish, nice=5)
+        self._loop = RateLoop(
+            "publish", self.config.publish_hz, self._publish, self.report_failure, nice=5
+        )
         self._loop.start()
 
     def on_stop(self) -> None:

@@ -75,7 +75,7 @@ class ExecutorNode(VlaNode):
 
     def on_start(self) -> None:
         """Begin to commit."""
-        self._loop = RateLoop("fast", self.config.rate_hz, self._step)
+        self._loop = RateLoop("fast", self.config.rate_hz, self._step, self.report_failure)
         self._loop.start()
 
     def on_stop(self) -> None:
@@ -83,7 +83,10 @@ class ExecutorNode(VlaNode):
         if self._loop is not None:
             self._loop.stop()
             self._loop = None
-            self._segments.close()
+
+    def on_teardown(self) -> None:
+        """Give the segment ring back."""
+        self._segments.close()
 
     def health(self) -> NodeHealth:
         """Say whether the fast loop has what it needs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS parameters from a configuration dataclass: one source of names, defaults, ranges and texts."""
+"""ROS parameters from a configuration dataclass: one source of names, defaults and ranges."""
 
 from __future__ import annotations
 

@@ -14,13 +14,14 @@ import vla_ros_core as core
 from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.state import StateReader
-from vla_ros.errors import PolicyError, StaleDataError, VlaRosError
+from vla_ros.errors import PolicyError, StaleDataError
 from vla_ros.latency.codec import Tensors, encode_tensors
 from vla_ros.latency.estimator import LatencyEstimator
 from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.latency.stamping import InferenceTimes, stamp_latent, validity_ns
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
+from vla_ros.nodes.loop import describe
 from vla_ros.nodes.rings import FrameReader
 from vla_ros.policies.base import SlowPolicy
 from vla_ros.policies.registry import SLOW_POLICIES, make_slow_policy
@@ -40,7 +41,9 @@ class VlaNodeConfig:
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
     policy: str = setting("classical", "slow policy", choices=SLOW_POLICIES, read_only=True)
-    cameras: str = setting("scene_camera", "cameras the policy needs, comma separated", read_only=True)
+    cameras: str = setting(
+        "scene_camera", "cameras the policy needs, comma separated", read_only=True
+    )
     max_image_age_s: float = setting(
         0.5, "images older than this are not looked at", unit="s", ge=0.02, le=10.0
     )
@@ -114,7 +117,10 @@ class SlowNode(VlaNode):
         if self._thread is not None:
             self._thread.join(timeout=3.0)
             self._thread = None
-            self._ring.close()
+
+    def on_teardown(self) -> None:
+        """Give the ring back."""
+        self._ring.close()
 
     def health(self) -> NodeHealth:
         """Say how fast the slow policy is and what went wrong."""
@@ -124,7 +130,8 @@ class SlowNode(VlaNode):
         }
         if self._last_error:
             return NodeHealth.warn(self._last_error, values)
-        return NodeHealth.ok("idle" if self._task.status != TaskState.RUNNING else "running", values)
+        is_running = self._task.status == TaskState.RUNNING
+        return NodeHealth.ok("running" if is_running else "idle", values)
 
     def _on_task(self, task: TaskState) -> None:
         self._task = task
@@ -142,10 +149,12 @@ class SlowNode(VlaNode):
                 self._last_publish_ns = 0
             try:
                 self._infer(task)
-            except VlaRosError as error:
-                # The arm comes to rest when latents expire; the node must stay to recover.
+            except Exception as error:
+                # Whatever a policy does: the arm comes to rest when latents expire, and this node
+                # must still be there when it recovers.
                 self._counts["errors"] += 1
-                self._last_error = str(error)
+                self._last_error = describe(error)
+                self.get_logger().warning(self._last_error, throttle_duration_sec=1.0)
                 self._stopping.wait(0.05)
 
     def _infer(self, task: TaskState) -> None:
