@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vla_ros.config_fields import check_fields, setting
+from vla_ros.embodiment.robot import load_robot
+from vla_ros.errors import ConfigError
 from vla_ros.policies.registry import SLOW_POLICIES
 from vla_ros.sim.prepare import SceneFiles
 
 PACKAGE = "vla_ros"
-ROBOTS = ("fr3",)
+SIMULATED = "fr3"
 
 ParameterValue = str | int | float | bool
 
@@ -21,7 +23,9 @@ ParameterValue = str | int | float | bool
 class BringupConfig:
     """What to start."""
 
-    robot: str = setting("fr3", "robot to simulate", choices=ROBOTS)
+    robot: str = setting(
+        SIMULATED, "robot to simulate: its name, or a .yaml file of your own for the same arm"
+    )
     policy: str = setting("classical", "slow and fast policy", choices=SLOW_POLICIES)
     slow_latency_ms: float = setting(
         300.0,
@@ -48,6 +52,12 @@ class BringupConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        robot, simulated = load_robot(self.robot), load_robot(SIMULATED)
+        if robot.joint_names != simulated.joint_names:
+            raise ConfigError(
+                f"only the joints of {SIMULATED} can be simulated "
+                f"({', '.join(simulated.joint_names)}), got {', '.join(robot.joint_names)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +88,12 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
         "slow_mode": config.slow_mode,
         "busy_threads": config.busy_threads,
     }
+    control: dict[str, ParameterValue] = asdict(load_robot(config.robot).control)
+    control["priority"] = config.priority
     nodes = [
         NodeSpec(
             name="control_node",
-            parameters=prefix | model | info | {"priority": config.priority},
+            parameters=prefix | model | info | control,
             nice=0,
             respawn=False,
         ),

@@ -9,6 +9,7 @@ import pytest
 
 from vla_ros.bringup import BringupConfig, NodeSpec, default_run_folder, nodes_for
 from vla_ros.errors import ConfigError
+from vla_ros.share import find_shared
 from vla_ros.sim.prepare import SceneFiles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,22 @@ def test_latency_settings_reach_the_slow_node() -> None:
     assert parameters["busy_threads"] == 2
 
 
+def test_settings_of_a_robot_file_reach_the_control_node(tmp_path: Path) -> None:
+    path = tmp_path / "soft.yaml"
+    text = find_shared("config/robots/fr3.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("control: {}", "control: {stiffness_trans: 400.0}"), "utf-8")
+    assert nodes(robot=str(path))["control_node"].parameters["stiffness_trans"] == 400.0
+    assert nodes()["control_node"].parameters["stiffness_trans"] != 400.0
+
+
+def test_robot_that_cannot_be_simulated_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    text = find_shared("config/robots/fr3.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("fr3_joint1", "other_joint1"), "utf-8")
+    with pytest.raises(ConfigError, match="only the joints of fr3 can be simulated"):
+        BringupConfig(robot=str(path))
+
+
 def test_scene_files_reach_those_who_simulate() -> None:
     listed = nodes()
     for name in ("control_node", "camera_node"):
@@ -72,7 +89,7 @@ def test_slow_half_never_sees_the_truth_of_the_simulation() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("robot", "ur5", "robot must be one of fr3, got 'ur5'"),
+        ("robot", "ur5", "unknown robot 'ur5'; known: fr3"),
         ("policy", "magic", "policy must be one of classical, got 'magic'"),
         ("slow_latency_ms", -1.0, r"slow_latency_ms must be 0\.0 to 20000\.0 ms, got -1\.0 ms"),
         ("slow_latency_ms", float("nan"), "slow_latency_ms must be"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from vla_ros.control.config import ControlConfig
 from vla_ros.embodiment.robot import known_robots, load_robot, parse_robot
 from vla_ros.errors import ConfigError
 from vla_ros.share import find_shared
@@ -28,6 +29,13 @@ def changed(**changes: Any) -> str:
 @pytest.mark.parametrize("name", known_robots())
 def test_every_robot_file_loads_under_its_own_name(name: str) -> None:
     assert load_robot(name).name == name
+
+
+@pytest.mark.parametrize("name", known_robots())
+def test_robot_file_only_overrides_what_differs_from_the_default(name: str) -> None:
+    text = find_shared(f"config/robots/{name}.yaml").read_text(encoding="utf-8")
+    for key, value in yaml.safe_load(text)["control"].items():
+        assert getattr(ControlConfig(), key) != value, key
 
 
 def test_fr3_has_the_limits_of_its_documentation() -> None:

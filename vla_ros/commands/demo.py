@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.bringup import BringupConfig, default_run_folder, nodes_for
+from vla_ros.bringup import SIMULATED, BringupConfig, default_run_folder, nodes_for
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say, show_progress, show_table
 from vla_ros.config_fields import check_fields, setting
@@ -60,13 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Run the demo; 0 if the success rate reaches the threshold, 1 if not, 2 for bad input."""
     demo = read_options(namespace, DemoConfig)
-    if getattr(namespace, "robot", None):
-        load_robot(namespace.robot)  # knows all robots and says which there are
+    robot = load_robot(namespace.robot or SIMULATED).name
     from vla_ros.nodes import processes
 
     domain, lock = processes.take_domain()
     try:
-        extra: dict[str, Any] = {"shm_prefix": f"vla_ros.d{domain}.{namespace.robot or 'fr3'}"}
+        extra: dict[str, Any] = {"shm_prefix": f"vla_ros.d{domain}.{robot}"}
         if demo.headless:
             extra["viewer"] = False
         bringup = read_options(namespace, BringupConfig, **extra)
