@@ -17,6 +17,7 @@ _COMMANDS = {
     "lockstep": "run episodes in virtual time, without ROS, many times faster than real time",
     "bench": "measure speed, always beside an alternative in the same run",
     "doctor": "check what this machine lacks",
+    "faults": "kill, freeze and stop parts during motion and see what the arm does",
     "nodes": "list the nodes that a demo starts",
 }
 EXIT_REFUSED = 2

@@ -21,7 +21,7 @@ class ControlConfig:
         1000.0, "translational stiffness", unit="N/m", ge=0.0, le=5000.0
     )
     stiffness_rot: float = setting(50.0, "rotational stiffness", unit="N·m/rad", ge=0.0, le=500.0)
-    damping_ratio: float = setting(1.0, "damping ratio about the task inertia", ge=0.1, le=2.0)
+    damping_ratio: float = setting(1.4, "damping ratio about the task inertia", ge=0.1, le=2.0)
     error_clip_trans_m: float = setting(
         0.04, "position error beyond which the spring force does not grow", unit="m", ge=1e-4, le=1.0
     )
@@ -36,9 +36,9 @@ class ControlConfig:
     )
     max_speed_m_s: float = setting(0.6, "fastest reference", unit="m/s", ge=1e-3, le=3.0)
     max_speed_rad_s: float = setting(2.0, "fastest reference rotation", unit="rad/s", ge=1e-3, le=10.0)
-    brake_m_s2: float = setting(2.0, "deceleration when rows run out", unit="m/s²", ge=0.1, le=13.0)
+    brake_m_s2: float = setting(3.0, "deceleration when rows run out", unit="m/s²", ge=0.1, le=13.0)
     brake_rad_s2: float = setting(
-        6.0, "rotational deceleration when rows run out", unit="rad/s²", ge=0.1, le=25.0
+        10.0, "rotational deceleration when rows run out", unit="rad/s²", ge=0.1, le=25.0
     )
     seam_time_constant_s: float = setting(
         0.03, "how fast the jump between two segments is faded out", unit="s", ge=1e-3, le=1.0

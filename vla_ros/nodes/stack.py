@@ -82,3 +82,8 @@ class Stack:
                     f"{name} did not {what} within {_LIMIT_S:g} s: "
                     f"{self._group.last_log_line(name)}"
                 )
+
+
+def spin_some(node: Node, duration_s: float) -> None:
+    """Serve what has arrived, or wait for it for at most ``duration_s``."""
+    rclpy.spin_once(node, timeout_sec=duration_s)

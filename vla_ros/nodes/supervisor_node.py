@@ -65,7 +65,7 @@ class SupervisorNode(VlaNode):
 
     def on_start(self) -> None:
         """Begin to renew."""
-        self._loop = RateLoop("leases", self.config.rate_hz, self._renew)
+        self._loop = RateLoop("leases", self.config.rate_hz, self._renew, self.report_failure)
         self._loop.start()
 
     def on_stop(self) -> None:
@@ -93,7 +93,7 @@ class SupervisorNode(VlaNode):
             return
         silent_ns = core.monotonic_ns() - last[2]
         if silent_ns < 10 * NS_PER_S:
-            self._table.claim(last[0], core.monotonic_ns())
+            self._table.restore(last[0], core.monotonic_ns())
             self.get_logger().warning(f"authority of {last[0]} restored after a restart")
 
     def _renew(self, now_ns: int) -> None:

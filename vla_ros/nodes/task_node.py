@@ -16,6 +16,7 @@ from vla_ros_msgs.msg import ActionChunk, Authority, ControlStatus, TaskState, V
 from vla_ros_msgs.srv import ClaimAuthority
 
 import vla_ros_core as core
+from vla_ros.clock import NS_PER_MS
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
@@ -25,6 +26,7 @@ from vla_ros.task import FAILED, Outcome, TaskInputs, TaskRun
 
 SOURCE = "policy"
 _PERIOD_S = 0.08
+_RECLAIM_NS = 500 * NS_PER_MS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class _Active:
 
     run: TaskRun
     handle: ServerGoalHandle | None
+    claimed_ns: int
     chunk: ActionChunk | None = None
     cancel_requested: bool = False
 
@@ -75,6 +78,7 @@ class TaskNode(VlaNode):
         self.create_subscription(ActionChunk, "action_chunk", self._on_chunk, 5)
         self.create_subscription(ControlStatus, "control/status", self._on_control, 5)
         self.create_subscription(Verdict, "judge/verdict", self._on_verdict, 5)
+        self.create_subscription(Authority, "authority", self._on_authority, 5)
         self.create_subscription(String, "task/instruction", self._on_instruction, 5)
         self.create_service(Trigger, "~/cancel", self._on_cancel_service)
         self.create_timer(_PERIOD_S, self._tick)
@@ -131,11 +135,10 @@ class TaskNode(VlaNode):
             self.get_logger().warning(f"instruction refused: {problem}")
             return problem
         self._episode_id += 1
-        self._active = _Active(run, handle)
+        self._active = _Active(run, handle, claimed_ns=core.monotonic_ns())
         self._verdict = Verdict()
         self._instruction = instruction
-        request = ClaimAuthority.Request(source=SOURCE, claim=True)
-        self._claim.call_async(request).add_done_callback(self._on_claimed)
+        self._ask_for_authority()
         self._publish_state(TaskState.RUNNING, instruction)
         return ""
 
@@ -157,6 +160,21 @@ class TaskNode(VlaNode):
         if self._active is not None and (response is None or not response.success):
             reason = response.message if response else "no answer"
             self._finish(Outcome(FAILED, f"no authority over the arm: {reason}"))
+
+    def _on_authority(self, message: Authority) -> None:
+        """Ask again when authority was lost, as after a freeze of this process or the supervisor."""
+        active, now_ns = self._active, core.monotonic_ns()
+        if active is None or message.source or now_ns - active.claimed_ns < _RECLAIM_NS:
+            return
+        if now_ns - self.times.to_monotonic(message.header.stamp) > _RECLAIM_NS:
+            return  # from before the freeze
+        active.claimed_ns = now_ns
+        self.get_logger().warning("authority was lost: asking again")
+        self._ask_for_authority()
+
+    def _ask_for_authority(self) -> None:
+        request = ClaimAuthority.Request(source=SOURCE, claim=True)
+        self._claim.call_async(request).add_done_callback(self._on_claimed)
 
     def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         if self._active is not None and self._active.handle is handle:

@@ -11,6 +11,8 @@ from vla_ros.errors import SafetyError
 LEASE_NS = 200 * NS_PER_MS
 # Who holds authority must say so at least this often: a holder that died does not keep the arm.
 KEEPALIVE_NS = 300 * NS_PER_MS
+# After a restart or a freeze of the supervisor the holder's signs of life take a while to arrive.
+RESTORE_NS = 3000 * NS_PER_MS
 # Higher outranks lower: a person takes over from a policy, never the other way round.
 RANKS = {"policy": 1, "teleop": 2}
 
@@ -35,6 +37,7 @@ class LeaseTable:
         self._holder = ""
         self._epoch = first_epoch
         self._alive_until_ns = 0
+        self._renewed_ns = 0
 
     @property
     def holder(self) -> str:
@@ -58,6 +61,12 @@ class LeaseTable:
         self._alive_until_ns = now_ns + KEEPALIVE_NS
         return self._epoch
 
+    def restore(self, source: str, now_ns: int) -> None:
+        """Give authority back after a restart, with time for the holder to be heard again."""
+        self.claim(source, now_ns)
+        self._alive_until_ns = now_ns + RESTORE_NS
+        self._renewed_ns = now_ns
+
     def keep(self, source: str, now_ns: int) -> None:
         """Note a sign of life of the holder; nothing happens if ``source`` does not hold it."""
         if self._holder == source:
@@ -69,7 +78,13 @@ class LeaseTable:
             self._change("")
 
     def renewed(self, now_ns: int) -> Lease:
-        """Return the lease to hand out at ``now_ns``; a silent holder loses authority."""
+        """Return the lease to hand out at ``now_ns``; a silent holder loses authority.
+
+        Time in which this table itself was not asked (its process was frozen) is not silence.
+        """
+        if now_ns - self._renewed_ns > KEEPALIVE_NS // 2:
+            self._alive_until_ns = max(self._alive_until_ns, now_ns + RESTORE_NS)
+        self._renewed_ns = now_ns
         if self._holder and now_ns > self._alive_until_ns:
             self._change("")
         return Lease(self._holder, self._epoch, now_ns + LEASE_NS if self._holder else 0)
