@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -119,3 +120,19 @@ def default_run_folder(root: Path, utc: str) -> Path:
         number += 1
         folder = root / f"{utc}-{number}"
     return folder
+
+
+def free_port(wanted: int, tries: int = 50) -> int:
+    """Return ``wanted`` or the next free TCP port of 127.0.0.1 after it.
+
+    Raises:
+        ConfigError: if none of them is free.
+    """
+    for port in range(wanted, wanted + tries):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ConfigError(f"no free port from {wanted} to {wanted + tries - 1}: choose another")

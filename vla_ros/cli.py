@@ -18,6 +18,7 @@ _COMMANDS = {
     "bench": "measure speed, always beside an alternative in the same run",
     "doctor": "check what this machine lacks",
     "faults": "kill, freeze and stop parts during motion and see what the arm does",
+    "timing": "measure whether every loop keeps its rate, with everything on",
     "nodes": "list the nodes that a demo starts",
 }
 EXIT_REFUSED = 2

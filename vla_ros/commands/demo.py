@@ -8,12 +8,12 @@ import os
 import signal
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.bringup import SIMULATED, BringupConfig, default_run_folder, nodes_for
+from vla_ros.bringup import free_port, SIMULATED, BringupConfig, default_run_folder, nodes_for
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say, show_progress, show_table
 from vla_ros.config_fields import check_fields, setting
@@ -68,7 +68,10 @@ def run(namespace: argparse.Namespace) -> int:
         extra: dict[str, Any] = {"shm_prefix": f"vla_ros.d{domain}.{robot}"}
         if demo.headless:
             extra["viewer"] = False
+        # Checked first: a free port is looked for from a valid one.
         bringup = read_options(namespace, BringupConfig, **extra)
+        if bringup.viewer:
+            bringup = replace(bringup, port=free_port(bringup.port))
         os.environ.update(processes.run_environment(domain))
         processes.remove_shared_memory(bringup.shm_prefix)
         return _run(demo, bringup, processes)
