@@ -23,6 +23,7 @@ from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
 from vla_ros.embodiment.urdf_tree import LinkTransform, UrdfTree
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.process import set_process_nice, thread_ids
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import pose_to_msg, transform_to_msg
 from vla_ros.nodes.loop import RateLoop
@@ -34,6 +35,7 @@ from vla_ros.sim.scene_info import SceneInfo
 from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.types import ControlMode
 
+_CALLBACK_NICE = 3
 _STATUS_EVERY = 5  # published cycles
 _TF_EVERY = 2
 _JUDGE_EVERY = 10
@@ -92,7 +94,10 @@ class ControlNode(VlaNode):
 
     def on_start(self) -> None:
         """Let the control thread run."""
+        before = thread_ids()
         self._host.start(self.config.priority)
+        # Everything else here stands back behind the control thread.
+        set_process_nice(_CALLBACK_NICE, spared=thread_ids() - before)
         self.get_logger().info(f"control thread: {self._host.priority}")
         # Below the control thread and below the callbacks that take stops.
         self._loop = RateLoop(

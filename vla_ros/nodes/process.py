@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import rclpy
@@ -29,6 +31,18 @@ def set_thread_nice(nice: int) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
     except PermissionError:
         print(f"nice value {nice} is not permitted", file=sys.stderr)  # noqa: T201
+
+
+def thread_ids() -> set[int]:
+    """Return the kernel's numbers of all threads of this process."""
+    return {int(name) for name in os.listdir("/proc/self/task")}
+
+
+def set_process_nice(nice: int, spared: Collection[int] = ()) -> None:
+    """Give all threads of this process, but those ``spared``, a nice value."""
+    for thread_id in thread_ids() - set(spared):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpriority(os.PRIO_PROCESS, thread_id, nice)
 
 
 def make_executor() -> Executor:

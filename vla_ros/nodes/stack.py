@@ -10,8 +10,10 @@ from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.lifecycle import LifecycleDriver
+from vla_ros.nodes.process import set_process_nice
 from vla_ros.nodes.processes import ProcessGroup
 
+_CLIENT_NICE = 10
 _LIMIT_S = 30.0
 
 
@@ -39,6 +41,8 @@ class Stack:
             BringupError: naming the node, the step and its last log line.
         """
         self._group.start()
+        # This process waits and prints: it must not take the processor from the control thread.
+        set_process_nice(_CLIENT_NICE)
         self._bring_up([spec.name for spec in self._group.specs])
 
     def check(self) -> None:
