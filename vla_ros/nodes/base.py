@@ -231,7 +231,9 @@ class VlaNode(LifecycleNode):
         with self._publishers_lock:
             publishers = list(self._publishers_counted.values())
         message.topics = [
-            TopicCount(topic=p.topic, type=p.type_name, published=p.count) for p in publishers
+            TopicCount(
+                topic=p.topic, type=p.type_name, published=p.count, subscribers=p.subscribers
+            ) for p in publishers
         ]
         self._counts_pub.publish(message)
 

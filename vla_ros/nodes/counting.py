@@ -33,9 +33,14 @@ class CountingPublisher:
             return self._count
 
     @property
+    def subscribers(self) -> int:
+        """Subscriptions that this publisher knows of and sends to."""
+        return self._publisher.get_subscription_count()
+
+    @property
     def has_subscribers(self) -> bool:
         """True while somebody listens; lets costly messages be made on demand."""
-        return self._publisher.get_subscription_count() > 0
+        return self.subscribers > 0
 
     def publish(self, message: Any) -> None:
         """Publish and count; a message that could not be published is not counted."""

@@ -22,6 +22,7 @@ from vla_ros.report.summary import EpisodeResult
 
 _ANSWER_S = 10.0
 _SETTLE_S = 0.3
+_RECORDER_S = 30.0
 
 
 class DemoError(VlaRosError):
@@ -100,14 +101,16 @@ class DemoClient:
             request = StartRecording.Request(
                 episode_id=number, instruction=instruction, directory=str(folder)
             )
-            self._require(self._call("start of the recording", self._record_start, request))
+            self._require(
+                self._call("start of the recording", self._record_start, request, _RECORDER_S)
+            )
         result = self._execute(instruction, max_duration_s)
         success = result.outcome == "verified"
         if self._record:
             stop = StopRecording.Request(
                 outcome="success" if success else "failure", note=result.reason
             )
-            self._require(self._call("end of the recording", self._record_stop, stop, 30.0))
+            self._require(self._call("end of the recording", self._record_stop, stop, _RECORDER_S))
         return EpisodeResult(
             episode_id=number,
             instruction=instruction,

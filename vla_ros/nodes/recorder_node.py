@@ -39,6 +39,7 @@ from vla_ros_msgs.srv import StartRecording, StopRecording
 T = TypeVar("T")
 
 _DISK_LIMIT_S = 30.0
+_ASK_EVERY_S = 0.2
 _COLLECT_S = 0.02
 _OUTCOMES = {"success": Outcome.SUCCESS, "failure": Outcome.FAILURE, "discard": None}
 _VERSIONED = ("vla_ros", "vla_ros_core", "mujoco", "rosbags", "numpy")
@@ -59,6 +60,9 @@ class RecorderConfig:
     )
     answer_limit_s: float = setting(
         1.0, "how long to wait for the nodes' counts", unit="s", ge=0.1, le=10.0
+    )
+    connect_limit_s: float = setting(
+        5.0, "how long to wait at a start until every node is connected", unit="s", ge=0.1, le=30.0
     )
     tail_limit_s: float = setting(
         2.0, "how long to wait for messages still under way at the end", unit="s", ge=0.0, le=10.0
@@ -95,6 +99,8 @@ class RecorderNode(VlaNode):
         self._refused: dict[str, str] = {}
         self._mark_id = time.time_ns() // NS_PER_S << 16
         self._marks: dict[int, Mark] = {}
+        self._subscribers: dict[tuple[str, str], int] = {}
+        self._ask_again_s = 0.0
         self._is_active = False
         self._is_busy = False
         self._last: SessionResult | None = None
@@ -202,6 +208,8 @@ class RecorderNode(VlaNode):
         counts: PublisherCounts = deserialize_message(message.data, PublisherCounts)
         assert self._worker is not None
         self._worker.offer(message)
+        for t in counts.topics:
+            self._subscribers[(counts.node, t.topic)] = t.subscribers
         report = NodeReport(
             node=counts.node,
             incarnation=counts.incarnation,
@@ -227,10 +235,11 @@ class RecorderNode(VlaNode):
         if not request.directory:
             raise RecordingError("directory must name the folder of the run")
         assert self._worker is not None
-        # A node that started a moment ago may not have been heard of, or not be connected yet: what
-        # it sends meanwhile would be lost.
-        await self._until(self._has_found_all, self.config.answer_limit_s)
-        await self._until(self._inbox.is_matched, self.config.answer_limit_s)
+        # A node that started a moment ago may not be heard of yet, or not have heard of the recorder:
+        # what it sends meanwhile would be lost. Both sides are asked.
+        await self._until(self._has_found_all, self.config.connect_limit_s)
+        await self._until(self._inbox.is_matched, self.config.connect_limit_s)
+        await self._until(self._is_heard_of, self.config.connect_limit_s)
         info = EpisodeInfo(
             episode_id=request.episode_id,
             instruction=request.instruction,
@@ -247,8 +256,26 @@ class RecorderNode(VlaNode):
         return str(path.with_suffix("")), self._start_message()
 
     def _has_found_all(self) -> bool:
-        self._discover()
+        if self._missing_topics() and self._is_time_to_ask():
+            self._discover()
         return not self._missing_topics()
+
+    def _is_heard_of(self) -> bool:
+        """Say whether every publisher sends to all subscriptions there are, ours among them."""
+        if self._is_time_to_ask():
+            self._send_mark(Mark.PERIODIC, 0)
+        return all(
+            known >= self.count_subscribers(topic)
+            for (_, topic), known in self._subscribers.items()
+            if topic in self._known
+        )
+
+    def _is_time_to_ask(self) -> bool:
+        now_s = time.monotonic()
+        if now_s < self._ask_again_s:
+            return False
+        self._ask_again_s = now_s + _ASK_EVERY_S
+        return True
 
     def _missing_topics(self) -> list[str]:
         return [
