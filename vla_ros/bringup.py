@@ -48,7 +48,9 @@ class BringupConfig:
     )
     record: bool = setting(True, "record every episode as a rosbag2 bag")
     viewer: bool = setting(True, "serve the live 3-D view on 127.0.0.1")
-    port: int = setting(8080, "port of the live view; the next free one is taken", ge=1024, le=65535)
+    port: int = setting(
+        8080, "port of the live view; the next free one is taken", ge=1024, le=65535
+    )
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory")
 
     def __post_init__(self) -> None:

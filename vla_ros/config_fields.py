@@ -63,7 +63,9 @@ def _check_type(name: str, value: Any, default: Any) -> None:
     if expected is int and isinstance(value, bool):
         fits = False
     if not fits:
-        raise ConfigError(f"{name} must be {expected.__name__}, got {type(value).__name__} {value!r}")
+        raise ConfigError(
+            f"{name} must be {expected.__name__}, got {type(value).__name__} {value!r}"
+        )
 
 
 def _check_range(name: str, value: float, low: float | None, high: float | None, unit: str) -> None:

@@ -47,7 +47,9 @@ class TaskRun:
     ) -> None:
         duration_s = max_duration_s or DEFAULT_DURATION_S
         if not 0.1 <= duration_s <= 3600.0:
-            raise ConfigError(f"max_duration_s must be 0.1 to 3600 s (0: default), got {duration_s}")
+            raise ConfigError(
+                f"max_duration_s must be 0.1 to 3600 s (0: default), got {duration_s}"
+            )
         self.start_ns = start_ns
         self._duration_s = duration_s
         self._wait_for_verdict = wait_for_verdict

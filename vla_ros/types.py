@@ -67,11 +67,17 @@ class CameraFrame:
     def __post_init__(self) -> None:
         shape = (self.intrinsics.height, self.intrinsics.width)
         if self.rgb.shape != (*shape, 3) or self.rgb.dtype != np.uint8:
-            raise ShapeError(f"{self.name}: rgb must be uint8 {(*shape, 3)}, got {self.rgb.dtype} {self.rgb.shape}")
+            raise ShapeError(
+                f"{self.name}: rgb must be uint8 {(*shape, 3)}, got {self.rgb.dtype} {self.rgb.shape}"
+            )
         if self.depth_m is not None and self.depth_m.shape != shape:
-            raise ShapeError(f"{self.name}: depth_m must have shape {shape}, got {self.depth_m.shape}")
+            raise ShapeError(
+                f"{self.name}: depth_m must have shape {shape}, got {self.depth_m.shape}"
+            )
         if self.T_base_camera.shape != (4, 4):
-            raise ShapeError(f"{self.name}: T_base_camera must be (4, 4), got {self.T_base_camera.shape}")
+            raise ShapeError(
+                f"{self.name}: T_base_camera must be (4, 4), got {self.T_base_camera.shape}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,9 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
+from vla_ros_msgs.action import ExecuteTask
+from vla_ros_msgs.msg import ControlStatus, ExecutorStatus, SlowStatus, TaskState
+from vla_ros_msgs.srv import ResetScene
 
 from vla_ros.bringup import BringupConfig, nodes_for
 from vla_ros.nodes.base import LATCHED
@@ -29,9 +32,6 @@ from vla_ros.nodes.processes import (
 from vla_ros.nodes.stack import Stack
 from vla_ros.sim.prepare import prepare_scene
 from vla_ros.types import ControlMode
-from vla_ros_msgs.action import ExecuteTask
-from vla_ros_msgs.msg import ControlStatus, ExecutorStatus, SlowStatus, TaskState
-from vla_ros_msgs.srv import ResetScene
 
 MOVING_M_S = 0.05
 REST_M_S = 0.01

@@ -12,14 +12,14 @@ pytest.importorskip("vla_ros_msgs")
 
 from builtin_interfaces.msg import Time
 from rclpy.serialization import deserialize_message, serialize_message
+from vla_ros_msgs.msg import LatencyStamp as StampMsg
+from vla_ros_msgs.msg import NamedTensor
 
 from vla_ros.errors import ShapeError
 from vla_ros.latency.stamp import STAMP_DTYPE, ClockDomain, LatencyStamp, StampFlags, StampKind
 from vla_ros.nodes import conversions
 from vla_ros.nodes.time_converter import TimeConverter
 from vla_ros.types import CameraFrame, CameraIntrinsics
-from vla_ros_msgs.msg import LatencyStamp as StampMsg
-from vla_ros_msgs.msg import NamedTensor
 
 pytestmark = pytest.mark.ros
 

@@ -21,11 +21,11 @@ pytest.importorskip("vla_ros_msgs")
 
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rosbags.rosbag2 import Reader  # noqa: E402
+from vla_ros_msgs.srv import StartRecording, StopRecording  # noqa: E402
 
 from vla_ros.recording.bag_writer import BagConfig  # noqa: E402
 from vla_ros.recording.episode import Outcome, read_episode  # noqa: E402
 from vla_ros.recording.recovery import find_partials, recover_partial  # noqa: E402
-from vla_ros_msgs.srv import StartRecording, StopRecording  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

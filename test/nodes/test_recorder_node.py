@@ -21,11 +21,11 @@ from rosbags.interfaces import QosDurability  # noqa: E402
 from rosbags.rosbag2 import Reader  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
+from vla_ros_msgs.srv import StartRecording, StopRecording  # noqa: E402
 
 from vla_ros.nodes.base import LATCHED, VlaNode  # noqa: E402
 from vla_ros.nodes.recorder_node import RecorderConfig, RecorderNode  # noqa: E402
 from vla_ros.recording.episode import Outcome, read_episode  # noqa: E402
-from vla_ros_msgs.srv import StartRecording, StopRecording  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

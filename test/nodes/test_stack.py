@@ -19,10 +19,10 @@ from live_cell import LiveCell
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
+from vla_ros_msgs.msg import TaskState
 
 from vla_ros.sim.tasks import instruction_for_seed
 from vla_ros.types import ControlMode
-from vla_ros_msgs.msg import TaskState
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 

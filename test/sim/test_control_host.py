@@ -44,9 +44,7 @@ def test_rows_are_executed_at_their_time(rig):
     start = np.array(rig.host.state()["ref_position"])
     states = rig.run(1.0)
     assert states[-1]["mode"] == ControlMode.TRACK
-    np.testing.assert_allclose(
-        np.array(states[-1]["ref_position"]) - start, [0, 0.1, 0], atol=5e-4
-    )
+    np.testing.assert_allclose(np.array(states[-1]["ref_position"]) - start, [0, 0.1, 0], atol=5e-4)
     error = np.array(states[-1]["ref_position"]) - states[-1]["position"]
     assert np.linalg.norm(error) < 0.006
 

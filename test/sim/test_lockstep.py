@@ -31,17 +31,13 @@ def test_cube_ends_in_the_bowl_at_any_slow_latency(slow_latency_ms):
 
 def blank(frames):
     return {
-        name: dataclasses.replace(
-            f, rgb=np.zeros_like(f.rgb), depth_m=np.zeros_like(f.depth_m)
-        )
+        name: dataclasses.replace(f, rgb=np.zeros_like(f.rgb), depth_m=np.zeros_like(f.depth_m))
         for name, f in frames.items()
     }
 
 
 def test_blank_images_never_succeed():
-    result = run(
-        0, "put the red cube in the cyan bowl", max_duration_s=8.0, filter_frames=blank
-    )
+    result = run(0, "put the red cube in the cyan bowl", max_duration_s=8.0, filter_frames=blank)
     assert not result.success
     assert result.reason == "the red cube is not in the cyan bowl"
 

@@ -32,9 +32,18 @@ def latent(capture_ms=1000, placed=0.0, pick_seen_ms=None, **changes):
 def observe(position, width=0.08, target=0.08, now_ms=1000):
     T = make_pose(np.asarray(position, dtype=float), DOWN)
     state = RobotState(
-        seq=1, tick_ns=now_ms * MS, mode=ControlMode.TRACK, q=np.zeros(7), dq=np.zeros(7),
-        tau=np.zeros(7), T_base_ee=T, twist_base=np.zeros(6), T_base_ref=T,
-        twist_ref_base=np.zeros(6), gripper_width_m=width, gripper_target_m=target,
+        seq=1,
+        tick_ns=now_ms * MS,
+        mode=ControlMode.TRACK,
+        q=np.zeros(7),
+        dq=np.zeros(7),
+        tau=np.zeros(7),
+        T_base_ee=T,
+        twist_base=np.zeros(6),
+        T_base_ref=T,
+        twist_ref_base=np.zeros(6),
+        gripper_width_m=width,
+        gripper_target_m=target,
     )
     return Observation(state=state, instruction="", instruction_id=1, episode_id=1)
 
@@ -109,7 +118,7 @@ def test_grasp_yaw_is_along_the_cube_and_within_a_quarter_turn():
     for yaw in np.linspace(-3, 3, 25):
         turned = latent(pick_yaw=np.array([yaw]))
         chunk = decode(policy, turned, observe([0.5, 0.1, 0.14]))
-        goal = policy._choose(  # noqa: SLF001 - the goal itself, not its approach
+        goal = policy._choose(
             dict(turned.tensors), observe([0.5, 0.1, 0.14]).state, 0
         ).R
         down = rotation_about_z(yaw) @ DOWN

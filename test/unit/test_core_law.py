@@ -70,7 +70,9 @@ def test_torque_equals_the_independent_formulation_on_random_states(arm, referen
         twist = random.normal(0, 0.2, 6)
         expected = expected_torque(reference_model, q, dq, position, R, twist, CONFIG)
         law.reset(list(np.clip(expected, -LIMIT, LIMIT)))
-        tau, _ = law.compute(model, list(q), list(dq), position, matrix_to_quat_xyzw(R), twist, 1e-3)
+        tau, _ = law.compute(
+            model, list(q), list(dq), position, matrix_to_quat_xyzw(R), twist, 1e-3
+        )
         worst = max(worst, np.abs(np.array(tau) - np.clip(expected, -LIMIT, LIMIT)).max())
     assert worst < 1e-6
 

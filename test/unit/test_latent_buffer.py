@@ -71,7 +71,10 @@ def test_change_of_instruction_drops_what_was_held(buffer):
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 1000), st.integers(0, 2000), st.integers(1, 2), st.integers(1, 2),
+            st.integers(0, 1000),
+            st.integers(0, 2000),
+            st.integers(1, 2),
+            st.integers(1, 2),
             st.integers(0, 100),
         ),
         max_size=60,

@@ -43,9 +43,18 @@ def test_segment_expires_with_its_latent_and_names_its_causes():
         ),
     )
     state = RobotState(
-        seq=99, tick_ns=10**9, mode=ControlMode.HOLD, q=np.zeros(7), dq=np.zeros(7),
-        tau=np.zeros(7), T_base_ee=np.eye(4), twist_base=np.zeros(6), T_base_ref=np.eye(4),
-        twist_ref_base=np.zeros(6), gripper_width_m=0.08, gripper_target_m=0.08,
+        seq=99,
+        tick_ns=10**9,
+        mode=ControlMode.HOLD,
+        q=np.zeros(7),
+        dq=np.zeros(7),
+        tau=np.zeros(7),
+        T_base_ee=np.eye(4),
+        twist_base=np.zeros(6),
+        T_base_ref=np.eye(4),
+        twist_ref_base=np.zeros(6),
+        gripper_width_m=0.08,
+        gripper_target_m=0.08,
     )
     segment = build_segment(straight_chunk(), latent, state, seq=1, epoch=6, now_ns=10**9 + 5)
     assert segment.valid_until_ns == 777

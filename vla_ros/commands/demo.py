@@ -6,14 +6,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.bringup import free_port, SIMULATED, BringupConfig, default_run_folder, nodes_for
+from vla_ros.bringup import SIMULATED, BringupConfig, default_run_folder, free_port, nodes_for
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say, show_progress, show_table
 from vla_ros.config_fields import check_fields, setting
@@ -179,5 +178,3 @@ def make_run_folder(root: Path) -> Path:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-

@@ -46,7 +46,9 @@ class FaultOptions:
         "executor_node,vla_node,camera_node,supervisor_node,task_node,recorder_node,control_node",
         "nodes to kill and freeze, comma separated",
     )
-    priority: str = setting("auto", "scheduling of the control thread", choices=("auto", "fifo", "normal"))
+    priority: str = setting(
+        "auto", "scheduling of the control thread", choices=("auto", "fifo", "normal")
+    )
     json: str = setting("", "file for the results")
 
     def __post_init__(self) -> None:
@@ -148,9 +150,7 @@ def _bound_s(rig: FaultRig, name: str, t0_ns: int) -> float:
     }.get(name, float("inf"))
 
 
-def _disturb(
-    rig: FaultRig, name: str, fault: str, seed: int, limits: np.ndarray
-) -> Trial:
+def _disturb(rig: FaultRig, name: str, fault: str, seed: int, limits: np.ndarray) -> Trial:
     result = rig.begin_motion(seed, instruction_for_seed(seed))
     number = signal.Signals[fault]
     t0_ns = rig.signal(name, number)
@@ -223,4 +223,6 @@ def _say_trial(t: Trial) -> None:
     bound = "-" if np.isinf(t.bound_ms) else f"{t.bound_ms:.0f} ms"
     torque = "ok" if t.torque_violations == 0 else f"{t.torque_violations} bad"
     mark = "ok" if t.ok else "BROKEN"
-    say(f"{t.node:<16} {t.fault:<8} {t.rest_ms:>5.0f} ms {bound:>8}  {torque:<6}  {t.outcome}  {mark}")
+    say(
+        f"{t.node:<16} {t.fault:<8} {t.rest_ms:>5.0f} ms {bound:>8}  {torque:<6}  {t.outcome}  {mark}"
+    )

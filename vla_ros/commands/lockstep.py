@@ -44,7 +44,9 @@ class LockstepOptions:
         try:
             return [float(part) for part in self.slow_latency_ms.split(",")]
         except ValueError as error:
-            raise ConfigError(f"slow_latency_ms must be numbers, got {self.slow_latency_ms!r}") from error
+            raise ConfigError(
+                f"slow_latency_ms must be numbers, got {self.slow_latency_ms!r}"
+            ) from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,24 +97,30 @@ def run_cells(cells: Sequence[Cell]) -> list[dict[str, object]]:
 def _cells(options: LockstepOptions) -> Iterator[Cell]:
     for latency in options.latencies():
         for seed in range(options.first_seed, options.first_seed + options.seeds):
-            instructions = INSTRUCTIONS if options.all_instructions else (instruction_for_seed(seed),)
+            instructions = (
+                INSTRUCTIONS if options.all_instructions else (instruction_for_seed(seed),)
+            )
             for instruction in instructions:
                 yield latency, seed, instruction
 
 
 def _report(options: LockstepOptions, rows: list[dict[str, object]], wall_s: float) -> bool:
     simulated_s = sum(float(str(row["duration_s"])) for row in rows)
-    say(f"{len(rows)} episodes, {simulated_s:.0f} s simulated in {wall_s:.0f} s "
-        f"({simulated_s / wall_s:.1f} times real time)")
+    say(
+        f"{len(rows)} episodes, {simulated_s:.0f} s simulated in {wall_s:.0f} s "
+        f"({simulated_s / wall_s:.1f} times real time)"
+    )
     enough = True
     for latency in options.latencies():
         cell = [row for row in rows if row["slow_latency_ms"] == latency]
         successes = sum(bool(row["success"]) for row in cell)
         late = sum(int(str(row["rows_after_expiry"])) for row in cell)
         error = max(float(str(row["age_error_ms_max"])) for row in cell)
-        say(f"slow latency {latency:6.0f} ms: {successes} of {len(cell)} "
+        say(
+            f"slow latency {latency:6.0f} ms: {successes} of {len(cell)} "
             f"({100 * successes / len(cell):.1f} %), rows after expiry {late}, "
-            f"age error {error:.2f} ms at most")
+            f"age error {error:.2f} ms at most"
+        )
         for row in cell:
             if not row["success"]:
                 say(f"  failed: seed {row['seed']} {row['instruction']!r}: {row['reason']}")

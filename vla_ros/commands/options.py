@@ -38,15 +38,26 @@ def _add_option(parser: argparse._ArgumentGroup, f: Field[Any]) -> None:
         # A switch only ever changes the default.
         flag = f"--no-{name}" if f.default else f"--{name}"
         action = "store_false" if f.default else "store_true"
-        parser.add_argument(flag, dest=f.name, action=action, default=None,
-                            help=f"{'do not ' if f.default else ''}{meta['description']}")
+        parser.add_argument(
+            flag,
+            dest=f.name,
+            action=action,
+            default=None,
+            help=f"{'do not ' if f.default else ''}{meta['description']}",
+        )
         return
     text = f"{meta['description']} (default: {f.default}{_unit(meta)}{_range(meta)})"
     if meta["choices"]:
         text = f"{meta['description']} (default: {f.default}; {', '.join(meta['choices'])})"
     kind: Any = type(f.default)
-    parser.add_argument(f"--{name}", dest=f.name, type=kind, default=None,
-                        metavar=kind.__name__.upper(), help=text.replace("%", "%%"))
+    parser.add_argument(
+        f"--{name}",
+        dest=f.name,
+        type=kind,
+        default=None,
+        metavar=kind.__name__.upper(),
+        help=text.replace("%", "%%"),
+    )
 
 
 def _unit(meta: Any) -> str:

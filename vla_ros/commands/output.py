@@ -36,18 +36,34 @@ def show_table(summary: Summary, results: Sequence[EpisodeResult], folder: Path)
     skipped = 100 * c.skipped / max(1, c.ticks + c.skipped)
     rows = [
         ("success", f"{summary.successes} of {len(results)}"),
-        ("control", f"{_n(c.rate_hz, 0)} Hz, period p99 {_n(c.period_us_p99, 0)} us, "
-                    f"{skipped:.2f} % skipped, compute p99 {_n(c.compute_us_p99, 0)} us"),
+        (
+            "control",
+            f"{_n(c.rate_hz, 0)} Hz, period p99 {_n(c.period_us_p99, 0)} us, "
+            f"{skipped:.2f} % skipped, compute p99 {_n(c.compute_us_p99, 0)} us",
+        ),
         ("fast", f"{_n(f.chunks_hz)} chunks/s, interval p99 {_n(f.interval_ms_p99)} ms"),
-        ("slow", f"{_n(s.rate_hz)} Hz, latency p50 {_n(s.latency_ms_p50, 0)} ms, "
-                 f"p95 {_n(s.latency_ms_p95, 0)} ms"),
-        ("latent age", f"p50 {_n(summary.latent_age_ms.p50, 0)} ms, "
-                       f"p95 {_n(summary.latent_age_ms.p95, 0)} ms, "
-                       f"error against the image {_n(summary.age_error_ms_max, 2)} ms at most"),
-        ("recording", f"{summary.recording.recorded} of {summary.recording.published} messages, "
-                      f"{summary.recording.lost} lost"),
-        ("faults", "none" if not summary.faults else
-         "; ".join(f"{x.kind} ({x.detail})" for x in summary.faults[:3])),
+        (
+            "slow",
+            f"{_n(s.rate_hz)} Hz, latency p50 {_n(s.latency_ms_p50, 0)} ms, "
+            f"p95 {_n(s.latency_ms_p95, 0)} ms",
+        ),
+        (
+            "latent age",
+            f"p50 {_n(summary.latent_age_ms.p50, 0)} ms, "
+            f"p95 {_n(summary.latent_age_ms.p95, 0)} ms, "
+            f"error against the image {_n(summary.age_error_ms_max, 2)} ms at most",
+        ),
+        (
+            "recording",
+            f"{summary.recording.recorded} of {summary.recording.published} messages, "
+            f"{summary.recording.lost} lost",
+        ),
+        (
+            "faults",
+            "none"
+            if not summary.faults
+            else "; ".join(f"{x.kind} ({x.detail})" for x in summary.faults[:3]),
+        ),
         ("results", str(folder)),
     ]
     say("")

@@ -57,8 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Run one demo per cell; 0 if every cell keeps the limits."""
     options = read_options(namespace, TimingOptions)
-    say("priority slow  mode   success  skipped  period p99  compute p99  chunks/s  interval p99  "
-        "age error   lost")
+    say(
+        "priority slow  mode   success  skipped  period p99  compute p99  chunks/s  interval p99  "
+        "age error   lost"
+    )
     rows: list[dict[str, Any]] = []
     for priority in options.priorities.split(","):
         if priority not in _LIMITS:

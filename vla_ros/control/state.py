@@ -76,8 +76,10 @@ class StateReader:
             raise StaleDataError("no control host publishes a state")
         age_ns = now_ns - state.tick_ns
         if age_ns > max_age_ns:
-            raise StaleDataError(f"robot state is {age_ns / 1e6:.0f} ms old, at most "
-                                 f"{max_age_ns / 1e6:.0f} ms allowed")
+            raise StaleDataError(
+                f"robot state is {age_ns / 1e6:.0f} ms old, at most "
+                f"{max_age_ns / 1e6:.0f} ms allowed"
+            )
         return state
 
     def reopen(self) -> None:

@@ -108,5 +108,7 @@ def _vector(element: ET.Element | None, name: str, default: str) -> Array:
 
 
 def _quat_from_rpy(rpy: Array) -> Array:
-    turns = [rotation_vector_to_quat(axis * angle) for axis, angle in zip(np.eye(3), rpy, strict=True)]
+    turns = [
+        rotation_vector_to_quat(axis * angle) for axis, angle in zip(np.eye(3), rpy, strict=True)
+    ]
     return quat_multiply(turns[2], quat_multiply(turns[1], turns[0]))

@@ -34,9 +34,13 @@ def encode_tensors(tensors: Tensors) -> bytes:
     out = bytearray(struct.pack("<II", _MAGIC, len(tensors)))
     for name, value in tensors.items():
         if value.dtype.name not in _TYPES:
-            raise ShapeError(f"tensor {name!r} has type {value.dtype}, allowed: {', '.join(_TYPES)}")
+            raise ShapeError(
+                f"tensor {name!r} has type {value.dtype}, allowed: {', '.join(_TYPES)}"
+            )
         if value.ndim > _MAX_DIMENSIONS:
-            raise ShapeError(f"tensor {name!r} has {value.ndim} dimensions, at most {_MAX_DIMENSIONS}")
+            raise ShapeError(
+                f"tensor {name!r} has {value.ndim} dimensions, at most {_MAX_DIMENSIONS}"
+            )
         encoded = name.encode()
         out += struct.pack("<H", len(encoded)) + encoded
         out += struct.pack("<BB", _TYPES.index(value.dtype.name), value.ndim)

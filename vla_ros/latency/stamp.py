@@ -171,9 +171,13 @@ class LatencyStamp:
             raise ShapeError(f"a LatencyStamp has {STAMP_BYTES} bytes, got {len(data)}")
         record = np.frombuffer(data, dtype=STAMP_DTYPE)[0]
         if record["magic"] != STAMP_MAGIC:
-            raise ShapeError(f"not a LatencyStamp: magic {int(record['magic']):#x}, expected {STAMP_MAGIC:#x}")
+            raise ShapeError(
+                f"not a LatencyStamp: magic {int(record['magic']):#x}, expected {STAMP_MAGIC:#x}"
+            )
         if record["version"] != STAMP_VERSION:
-            raise ShapeError(f"LatencyStamp version {record['version']}, this code reads {STAMP_VERSION}")
+            raise ShapeError(
+                f"LatencyStamp version {record['version']}, this code reads {STAMP_VERSION}"
+            )
         if zlib.crc32(bytes(data[:-4])) != record["crc32"]:
             raise ShapeError("LatencyStamp checksum differs: torn read or foreign writer")
         values: dict[str, object] = {}

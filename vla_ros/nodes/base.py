@@ -16,13 +16,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from vla_ros_msgs.msg import PublisherCounts, RecordingMark, TopicCount
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.counting import CountingPublisher
 from vla_ros.nodes.parameters import check_change, declare_parameters
 from vla_ros.nodes.process import run_node, set_thread_nice
 from vla_ros.nodes.time_converter import TimeConverter
-from vla_ros_msgs.msg import PublisherCounts, RecordingMark, TopicCount
 
 __all__ = [
     "LATCHED",
@@ -233,7 +233,8 @@ class VlaNode(LifecycleNode):
         message.topics = [
             TopicCount(
                 topic=p.topic, type=p.type_name, published=p.count, subscribers=p.subscribers
-            ) for p in publishers
+            )
+            for p in publishers
         ]
         self._counts_pub.publish(message)
 

@@ -61,9 +61,7 @@ class _CameraOutput:
         self._buffer = bytearray(size)
         self._seq = 0
         publish = node.create_counted_publisher
-        self._jpeg: CountingPublisher = publish(
-            CompressedImage, f"{name}/image_raw/compressed", 60
-        )
+        self._jpeg: CountingPublisher = publish(CompressedImage, f"{name}/image_raw/compressed", 60)
         self._png: CountingPublisher = publish(
             CompressedImage, f"{name}/depth/image_raw/compressedDepth", 60
         )

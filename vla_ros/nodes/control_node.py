@@ -23,10 +23,10 @@ from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
 from vla_ros.embodiment.urdf_tree import LinkTransform, UrdfTree
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.process import set_process_nice, thread_ids
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import pose_to_msg, transform_to_msg
 from vla_ros.nodes.loop import RateLoop
+from vla_ros.nodes.process import set_process_nice, thread_ids
 from vla_ros.nodes.rings import unpack_snapshot
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.sim.judge import Judge, JudgeVerdict
@@ -68,6 +68,7 @@ class ControlNode(VlaNode):
 
     config_type = ControlNodeConfig
     default_nice = 0  # the control thread inherits it and may not be able to lower it
+
     def __init__(self) -> None:
         super().__init__("control_node")
         self._loop: RateLoop | None = None
@@ -260,7 +261,9 @@ class ControlNode(VlaNode):
         stamp = self.ros_time(core.monotonic_ns())
         world = LinkTransform("world", self._tree.root, np.zeros(3), np.array([0, 0, 0, 1.0]))
         fixed = [world, *self._tree.fixed_transforms()]
-        self._tf_static_pub.publish(TFMessage(transforms=[transform_to_msg(t, stamp) for t in fixed]))
+        self._tf_static_pub.publish(
+            TFMessage(transforms=[transform_to_msg(t, stamp) for t in fixed])
+        )
 
 
 _REASONS = {

@@ -134,8 +134,10 @@ class DemoClient:
         self._require(response)
         self._wait(
             "the new scene",
-            lambda: self.status.control is not None
-            and self.status.control.scene_epoch >= response.scene_epoch,
+            lambda: (
+                self.status.control is not None
+                and self.status.control.scene_epoch >= response.scene_epoch
+            ),
             _ANSWER_S,
         )
         self.spin(_SETTLE_S)

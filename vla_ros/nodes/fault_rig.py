@@ -85,9 +85,7 @@ class FaultRig:
         self._cancel = self.node.create_client(Trigger, "task_node/cancel")
         self._task = ActionClient(self.node, ExecuteTask, "execute_task")
         self.executor_status = ExecutorStatus()
-        self.node.create_subscription(
-            ExecutorStatus, "executor/status", self._on_executor, 5
-        )
+        self.node.create_subscription(ExecutorStatus, "executor/status", self._on_executor, 5)
         self._stop_pub = self.node.create_publisher(Empty, "stop", 10)
         self._reader = core.StateReader(self.shm_prefix)
         for name, is_ready in (
@@ -102,13 +100,13 @@ class FaultRig:
         if self._result is not None and not self._result.done():
             self._call("the cancellation", self._cancel, Trigger.Request())
             self.pause(0.5)
-        response = self._call("the reset", self._reset, ResetScene.Request(seed=seed, goal=instruction))
+        response = self._call(
+            "the reset", self._reset, ResetScene.Request(seed=seed, goal=instruction)
+        )
         if not response.success:
             raise FaultError(response.message)
         self.pause(0.4)
-        goal = ExecuteTask.Goal(
-            instruction=instruction, max_duration_s=60.0, wait_for_verdict=True
-        )
+        goal = ExecuteTask.Goal(instruction=instruction, max_duration_s=60.0, wait_for_verdict=True)
         accepted = self._task.send_goal_async(goal)
         self.wait("acceptance of the goal", accepted.done, 10.0)
         self._result = result = accepted.result().get_result_async()

@@ -58,7 +58,8 @@ class RawInbox:
     def is_matched(self) -> bool:
         """Say whether every publisher that the graph shows also reaches its subscription."""
         return all(
-            subscription.get_publisher_count() >= self._node.count_publishers(subscription.topic_name)
+            subscription.get_publisher_count()
+            >= self._node.count_publishers(subscription.topic_name)
             for subscription, _ in self._sources
         )
 

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.serialization import deserialize_message
+from vla_ros_msgs.msg import PublisherCounts, RecordingMark
+from vla_ros_msgs.srv import StartRecording, StopRecording
 
 from vla_ros.clock import NS_PER_S
 from vla_ros.config_fields import check_fields, setting
@@ -33,8 +35,6 @@ from vla_ros.recording.episode import EpisodeInfo, Outcome
 from vla_ros.recording.message_types import MessageTypes
 from vla_ros.recording.session import Received, SessionResult, TopicSpec
 from vla_ros.recording.worker import RecordingWorker
-from vla_ros_msgs.msg import PublisherCounts, RecordingMark
-from vla_ros_msgs.srv import StartRecording, StopRecording
 
 T = TypeVar("T")
 

@@ -83,7 +83,9 @@ def unpack_snapshot(
         ShapeError: if the payload is cut off.
     """
     if len(payload) < _SNAPSHOT_HEADER.size:
-        raise ShapeError(f"a snapshot has at least {_SNAPSHOT_HEADER.size} bytes, got {len(payload)}")
+        raise ShapeError(
+            f"a snapshot has at least {_SNAPSHOT_HEADER.size} bytes, got {len(payload)}"
+        )
     _, tick_ns, nq, nv, scene_epoch, _ = _SNAPSHOT_HEADER.unpack_from(payload)
     if len(payload) < _SNAPSHOT_HEADER.size + 8 * (nq + nv):
         raise ShapeError(f"a snapshot of {nq} + {nv} values is cut off after {len(payload)} bytes")

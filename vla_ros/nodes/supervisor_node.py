@@ -27,13 +27,17 @@ class SupervisorNodeConfig:
     """Parameters of the supervisor."""
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
-    rate_hz: float = setting(50.0, "renewals per second", unit="Hz", ge=10.0, le=200.0, read_only=True)
+    rate_hz: float = setting(
+        50.0, "renewals per second", unit="Hz", ge=10.0, le=200.0, read_only=True
+    )
     watched: str = setting(
         "/control_node,/camera_node,/vla_node,/executor_node,/task_node",
         "nodes whose diagnostics must arrive, comma separated",
         read_only=True,
     )
-    silence_s: float = setting(3.0, "silence that is reported", unit="s", ge=1.0, le=60.0, read_only=True)
+    silence_s: float = setting(
+        3.0, "silence that is reported", unit="s", ge=1.0, le=60.0, read_only=True
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -106,9 +106,7 @@ class TaskNode(VlaNode):
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
         # Goals are accepted first and judged here: a rejected goal could not say why.
         goal = handle.request
-        problem = self._start(
-            goal.instruction, goal.max_duration_s, goal.wait_for_verdict, handle
-        )
+        problem = self._start(goal.instruction, goal.max_duration_s, goal.wait_for_verdict, handle)
         if problem:
             self._conclude(handle, Outcome(FAILED, problem), 0, 0.0)
 
@@ -266,9 +264,7 @@ class TaskNode(VlaNode):
         # keep the executor from everything else.
         handle.execute(finish)
 
-    def _publish_state(
-        self, status: int, instruction: str, outcome: Outcome | None = None
-    ) -> None:
+    def _publish_state(self, status: int, instruction: str, outcome: Outcome | None = None) -> None:
         message = TaskState(status=status, episode_id=self._episode_id, instruction=instruction)
         message.header.stamp = self.ros_time(core.monotonic_ns())
         message.instruction_id = self._episode_id % 2**32

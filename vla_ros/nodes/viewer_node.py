@@ -13,6 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
+from vla_ros_msgs.msg import ControlStatus, ExecutorStatus, SlowStatus, TaskState, Verdict
 
 import vla_ros_core as core
 from vla_ros.clock import NS_PER_S
@@ -25,7 +26,6 @@ from vla_ros.sim.scene_info import SceneInfo
 from vla_ros.types import ControlMode
 from vla_ros.viewer.robot_model import load_fr3
 from vla_ros.viewer.scene import COLOURS, LiveView, ViewerConfig, ViewNumbers
-from vla_ros_msgs.msg import ControlStatus, ExecutorStatus, SlowStatus, TaskState, Verdict
 
 _IMAGE_EVERY = 2  # poses
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)

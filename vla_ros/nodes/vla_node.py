@@ -172,9 +172,7 @@ class SlowNode(VlaNode):
         )
         self._used_capture_ns = observation.capture_newest_ns
         start_ns = core.monotonic_ns()
-        tensors = self._stretcher.run(
-            lambda: self._policy.encode(observation), core.monotonic_ns
-        )
+        tensors = self._stretcher.run(lambda: self._policy.encode(observation), core.monotonic_ns)
         self._publish(observation, tensors, request_ns, start_ns, core.monotonic_ns())
 
     def _fresh_frames(self, now_ns: int) -> dict[str, CameraFrame] | None:
@@ -197,7 +195,12 @@ class SlowNode(VlaNode):
         return frames
 
     def _publish(
-        self, observation: Observation, tensors: Tensors, request_ns: int, start_ns: int, end_ns: int
+        self,
+        observation: Observation,
+        tensors: Tensors,
+        request_ns: int,
+        start_ns: int,
+        end_ns: int,
     ) -> None:
         is_warmup = self._latency.is_warming_up
         publish_ns = core.monotonic_ns()

@@ -41,18 +41,32 @@ _LATENT_SHAPES = {
 class PickPlaceConfig:
     """Heights, tolerances and speeds of the classical fast policy. Heights are above the table."""
 
-    hover_m: float = setting(0.14, "height above the table between pick and place", unit="m", ge=0.08, le=0.5)
-    release_m: float = setting(0.085, "height of the TCP when the cube is let go", unit="m", ge=0.03, le=0.3)
-    align_m: float = setting(0.008, "sideways error below which the hand goes down", unit="m", ge=0.001, le=0.05)
-    align_rad: float = setting(0.12, "yaw error below which the hand goes down", unit="rad", ge=0.01, le=0.5)
-    settle_m: float = setting(0.006, "distance to a waypoint that counts as there", unit="m", ge=0.001, le=0.05)
+    hover_m: float = setting(
+        0.14, "height above the table between pick and place", unit="m", ge=0.08, le=0.5
+    )
+    release_m: float = setting(
+        0.085, "height of the TCP when the cube is let go", unit="m", ge=0.03, le=0.3
+    )
+    align_m: float = setting(
+        0.008, "sideways error below which the hand goes down", unit="m", ge=0.001, le=0.05
+    )
+    align_rad: float = setting(
+        0.12, "yaw error below which the hand goes down", unit="rad", ge=0.01, le=0.5
+    )
+    settle_m: float = setting(
+        0.006, "distance to a waypoint that counts as there", unit="m", ge=0.001, le=0.05
+    )
     min_confidence: float = setting(0.5, "least confidence to act on", ge=0.0, le=1.0)
     open_m: float = setting(0.08, "opening of the open gripper", unit="m", ge=0.05, le=0.1)
     closed_m: float = setting(0.01, "opening asked for to grasp", unit="m", ge=0.0, le=0.04)
     home_x_m: float = setting(0.307, "where to wait, x in base", unit="m", ge=0.2, le=0.8)
     home_z_m: float = setting(0.45, "where to wait, height", unit="m", ge=0.1, le=0.8)
-    held_min_m: float = setting(0.025, "least opening that means something is held", unit="m", ge=0.0, le=0.08)
-    held_max_m: float = setting(0.055, "largest opening that means something is held", unit="m", ge=0.0, le=0.08)
+    held_min_m: float = setting(
+        0.025, "least opening that means something is held", unit="m", ge=0.0, le=0.08
+    )
+    held_max_m: float = setting(
+        0.055, "largest opening that means something is held", unit="m", ge=0.0, le=0.08
+    )
     limits: MotionLimits = field(default_factory=MotionLimits)
 
     def __post_init__(self) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.geometry import (
     matrix_to_quat_xyzw,
+    quat_conjugate,
     quat_multiply,
     quat_to_rotation_vector,
-    quat_conjugate,
     rotation_vector_to_quat,
 )
 
@@ -30,7 +30,9 @@ class MotionLimits:
     speed_m_s: float = setting(0.45, "top speed", unit="m/s", ge=0.01, le=3.0)
     acceleration_m_s2: float = setting(1.8, "top acceleration", unit="m/s²", ge=0.1, le=13.0)
     speed_rad_s: float = setting(1.6, "top rotation speed", unit="rad/s", ge=0.01, le=10.0)
-    acceleration_rad_s2: float = setting(6.0, "top rotation acceleration", unit="rad/s²", ge=0.1, le=25.0)
+    acceleration_rad_s2: float = setting(
+        6.0, "top rotation acceleration", unit="rad/s²", ge=0.1, le=25.0
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

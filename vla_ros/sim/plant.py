@@ -18,7 +18,15 @@ FR3_JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
 # Rotor inertia of the model that is simulated; known for the real arm only from identification.
 FR3_ARMATURE_KG_M2 = (0.195, 0.195, 0.195, 0.195, 0.074, 0.074, 0.074)
 FR3_TORQUE_LIMIT_NM = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
-FR3_HOME_Q = (0.0, -0.7853981633974483, 0.0, -2.356194490192345, 0.0, 1.5707963267948966, 0.7853981633974483)
+FR3_HOME_Q = (
+    0.0,
+    -0.7853981633974483,
+    0.0,
+    -2.356194490192345,
+    0.0,
+    1.5707963267948966,
+    0.7853981633974483,
+)
 
 
 def find_mujoco_library() -> Path:
