@@ -34,6 +34,16 @@ def test_reader_gets_what_was_written_last(name):
     assert reader.read_seq(6) is None
 
 
+def test_reading_into_a_buffer_of_ones_own(name):
+    writer = core.ShmRing.create(name, 4, 100, 0)
+    buffer = np.zeros(100, dtype=np.uint8)
+    assert writer.read_latest_into(buffer) is None
+    writer.write(STAMP, b"abc")
+    assert writer.read_latest_into(buffer) == (1, STAMP, 3)
+    assert bytes(buffer[:3]) == b"abc"
+    assert writer.read_latest_into(np.zeros(2, dtype=np.uint8)) is None
+
+
 def test_payload_too_long_is_refused_with_both_sizes(name):
     writer = core.ShmRing.create(name, 4, 100, 0)
     with pytest.raises(core.Error, match=r"100 bytes, got 101"):

@@ -77,23 +77,62 @@ uint64_t ring_write(ShmRing & ring, const nb::bytes & stamp, nb::handle payload)
   return seq;
 }
 
+/// Read entry `seq` straight into a new bytes object: one copy, nothing zeroed first.
+nb::object read_entry(const ShmRing & ring, uint64_t seq, LatencyStamp & stamp)
+{
+  const uint64_t size = ring.entry_bytes(seq);
+  nb::object payload = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
+  if (!payload.is_valid())
+  {
+    throw nb::python_error();
+  }
+  uint64_t bytes = 0;
+  const bool ok = ring.read_seq(seq, &stamp, PyBytes_AS_STRING(payload.ptr()), size, &bytes);
+  return ok && bytes == size ? payload : nb::none();
+}
+
 nb::object ring_read_latest(const ShmRing & ring)
 {
-  std::vector<uint8_t> payload(ring.payload_bytes());
-  LatencyStamp stamp{};
-  uint64_t bytes = 0;
-  const uint64_t seq = ring.read_latest(&stamp, payload.data(), payload.size(), &bytes);
-  if (seq == 0) return nb::none();
-  return nb::make_tuple(seq, nb::bytes(&stamp, sizeof(stamp)), nb::bytes(payload.data(), bytes));
+  for (int attempt = 0; attempt < 4; ++attempt)
+  {
+    LatencyStamp stamp{};
+    const uint64_t seq = ring.head();
+    if (seq == 0)
+    {
+      break;
+    }
+    nb::object payload = read_entry(ring, seq, stamp);
+    if (!payload.is_none())
+    {
+      return nb::make_tuple(seq, nb::bytes(&stamp, sizeof(stamp)), payload);
+    }
+  }
+  return nb::none();
 }
 
 nb::object ring_read_seq(const ShmRing & ring, uint64_t seq)
 {
-  std::vector<uint8_t> payload(ring.payload_bytes());
+  LatencyStamp stamp{};
+  nb::object payload = read_entry(ring, seq, stamp);
+  if (payload.is_none())
+  {
+    return nb::none();
+  }
+  return nb::make_tuple(nb::bytes(&stamp, sizeof(stamp)), payload);
+}
+
+/// Copy the newest entry into a buffer of the caller's, which may be used again and again.
+nb::object ring_read_latest_into(
+  const ShmRing & ring, nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu> buffer)
+{
   LatencyStamp stamp{};
   uint64_t bytes = 0;
-  if (!ring.read_seq(seq, &stamp, payload.data(), payload.size(), &bytes)) return nb::none();
-  return nb::make_tuple(nb::bytes(&stamp, sizeof(stamp)), nb::bytes(payload.data(), bytes));
+  const uint64_t seq = ring.read_latest(&stamp, buffer.data(), buffer.shape(0), &bytes);
+  if (seq == 0)
+  {
+    return nb::none();
+  }
+  return nb::make_tuple(seq, nb::bytes(&stamp, sizeof(stamp)), bytes);
 }
 
 /// Writes segments of one source; keeps the layout of SegmentRecord out of Python.
@@ -224,6 +263,9 @@ void bind_shm(nb::module_ & m)
     .def(
       "read_seq", &ring_read_seq, nb::arg("seq"),
       "(stamp, payload) of an entry, or None if overwritten.")
+    .def(
+      "read_latest_into", &ring_read_latest_into, nb::arg("buffer"),
+      "Copy the newest payload into a uint8 array; (seq, stamp, bytes), or None.")
     .def_prop_ro("head", &ShmRing::head)
     .def_prop_ro("payload_bytes", &ShmRing::payload_bytes)
     .def_prop_ro("n_slots", &ShmRing::n_slots)

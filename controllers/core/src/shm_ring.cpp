@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -283,6 +284,17 @@ uint64_t ShmRing::read_latest(
     if (read_seq(seq, stamp, payload, capacity, bytes)) return seq;
   }
   return 0;
+}
+
+uint64_t ShmRing::entry_bytes(uint64_t seq) const noexcept
+{
+  if (base_ == nullptr || seq == 0)
+  {
+    return 0;
+  }
+  const Slot * source = slot(seq);
+  const bool is_there = source->sequence.load(std::memory_order_acquire) == 2 * seq;
+  return is_there ? std::min(source->bytes, payload_bytes()) : 0;
 }
 
 uint64_t ShmRing::head() const noexcept

@@ -55,6 +55,9 @@ public:
     uint64_t seq, LatencyStamp * stamp, void * payload, uint64_t capacity,
     uint64_t * bytes) const noexcept;
 
+  /// Length of entry `seq` [bytes]; 0 if it is not there (any more).
+  uint64_t entry_bytes(uint64_t seq) const noexcept;
+
   uint64_t head() const noexcept;
   uint64_t payload_bytes() const noexcept;
   uint32_t n_slots() const noexcept;
