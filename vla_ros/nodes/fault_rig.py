@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.node import Node
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
@@ -80,14 +81,16 @@ class FaultRig:
     _valid_until_ns: int = 0
 
     def __post_init__(self) -> None:
-        self._reset = self.node.create_client(ResetScene, "control_node/reset_scene")
-        self._resume = self.node.create_client(Trigger, "control_node/resume")
-        self._cancel = self.node.create_client(Trigger, "task_node/cancel")
-        self._task = ActionClient(self.node, ExecuteTask, "execute_task")
+        self._reader = core.StateReader(self.shm_prefix)
+        self._reset: Client[Any, Any] = self.node.create_client(ResetScene, "control_node/reset_scene")
+        self._resume: Client[Any, Any] = self.node.create_client(Trigger, "control_node/resume")
+        self._cancel: Client[Any, Any] = self.node.create_client(Trigger, "task_node/cancel")
+        self._task: ActionClient[Any, Any, Any] = ActionClient(
+            self.node, ExecuteTask, "execute_task"
+        )
         self.executor_status = ExecutorStatus()
         self.node.create_subscription(ExecutorStatus, "executor/status", self._on_executor, 5)
         self._stop_pub = self.node.create_publisher(Empty, "stop", 10)
-        self._reader = core.StateReader(self.shm_prefix)
         for name, is_ready in (
             ("control_node/reset_scene", self._reset.service_is_ready),
             ("execute_task", self._task.server_is_ready),
@@ -96,7 +99,7 @@ class FaultRig:
             self.wait(name, is_ready, 10.0)
 
     def begin_motion(self, seed: int, instruction: str) -> Any:
-        """Reset the scene, send the instruction, wait until the arm moves; return the result's future."""
+        """Reset the scene, send the instruction and wait for motion; return the result's future."""
         if self._result is not None and not self._result.done():
             self._call("the cancellation", self._cancel, Trigger.Request())
             self.pause(0.5)
@@ -109,8 +112,12 @@ class FaultRig:
         goal = ExecuteTask.Goal(instruction=instruction, max_duration_s=60.0, wait_for_verdict=True)
         accepted = self._task.send_goal_async(goal)
         self.wait("acceptance of the goal", accepted.done, 10.0)
-        self._result = result = accepted.result().get_result_async()
-        self.wait("motion", self._is_moving, 15.0)
+        handle = accepted.result()
+        assert handle is not None
+        self._result = result = handle.get_result_async()
+        self.wait("motion", lambda: self._is_moving() or result.done(), 15.0)
+        if result.done():
+            raise FaultError(f"the task ended at once: {result.result().result.reason}")
         self.start_trace()
         return result
 
@@ -179,7 +186,7 @@ class FaultRig:
             spin_some(self.node, step_s)
             self._collect()
             if time.monotonic() > deadline:
-                raise FaultError(f"waited {limit_s:g} s for {what}, in vain")
+                raise FaultError(f"waited {limit_s:g} s for {what}, in vain: {self.situation()}")
 
     def wait_for_outcome(self, result: Any, limit_s: float) -> str:
         """Return the outcome of a task; dead nodes are restarted meanwhile."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
+from rclpy.client import Client
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from vla_ros_msgs.action import ExecuteTask
@@ -27,6 +28,7 @@ from vla_ros.task import FAILED, Outcome, TaskInputs, TaskRun
 SOURCE = "policy"
 _PERIOD_S = 0.08
 _RECLAIM_NS = 500 * NS_PER_MS
+_SUPERVISOR_NS = 5000 * NS_PER_MS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ class _Active:
 
     run: TaskRun
     handle: ServerGoalHandle | None
-    claimed_ns: int
+    started_ns: int
+    claimed_ns: int = 0
     chunk: ActionChunk | None = None
     cancel_requested: bool = False
 
@@ -74,7 +77,9 @@ class TaskNode(VlaNode):
         self._episode_id = core.monotonic_ns() // 1_000_000
         self._state_pub = self.create_counted_publisher(TaskState, "task/state", LATCHED)
         self._alive_pub = self.create_counted_publisher(Authority, "authority/keepalive")
-        self._claim = self.create_client(ClaimAuthority, "supervisor_node/claim")
+        self._claim: Client[Any, Any] = self.create_client(
+            ClaimAuthority, "supervisor_node/claim"
+        )
         self.create_subscription(ActionChunk, "action_chunk", self._on_chunk, 5)
         self.create_subscription(ControlStatus, "control/status", self._on_control, 5)
         self.create_subscription(Verdict, "judge/verdict", self._on_verdict, 5)
@@ -133,11 +138,11 @@ class TaskNode(VlaNode):
             self.get_logger().warning(f"instruction refused: {problem}")
             return problem
         self._episode_id += 1
-        self._active = _Active(run, handle, claimed_ns=core.monotonic_ns())
+        self._active = _Active(run, handle, started_ns=core.monotonic_ns())
         self._verdict = Verdict()
         self._instruction = instruction
-        self._ask_for_authority()
         self._publish_state(TaskState.RUNNING, instruction)
+        self._tick()
         return ""
 
     def _why_not(self, instruction: str) -> str:
@@ -145,8 +150,6 @@ class TaskNode(VlaNode):
             return f"busy with {self._instruction!r}: cancel it first"
         if self._status.mode == ControlStatus.STOPPED:
             return "the arm is stopped: call control_node/resume first"
-        if not self._claim.service_is_ready():
-            return "supervisor_node does not answer: nobody can grant authority over the arm"
         try:
             self._policy.check_instruction(instruction)
         except VlaRosError as error:
@@ -160,15 +163,27 @@ class TaskNode(VlaNode):
             self._finish(Outcome(FAILED, f"no authority over the arm: {reason}"))
 
     def _on_authority(self, message: Authority) -> None:
-        """Ask again when authority was lost, as after a freeze of this process or the supervisor."""
+        """Ask again when authority was lost, as after a freeze of this node or the supervisor."""
         active, now_ns = self._active, core.monotonic_ns()
-        if active is None or message.source or now_ns - active.claimed_ns < _RECLAIM_NS:
+        if active is None or message.source or not active.claimed_ns:
+            return
+        if now_ns - active.claimed_ns < _RECLAIM_NS:
             return
         if now_ns - self.times.to_monotonic(message.header.stamp) > _RECLAIM_NS:
             return  # from before the freeze
         active.claimed_ns = now_ns
         self.get_logger().warning("authority was lost: asking again")
         self._ask_for_authority()
+
+    def _claim_when_possible(self, active: _Active, now_ns: int) -> bool:
+        """Ask for authority as soon as the supervisor is there; False if the task ended instead."""
+        if self._claim.service_is_ready():
+            active.claimed_ns = now_ns
+            self._ask_for_authority()
+        elif now_ns - active.started_ns > _SUPERVISOR_NS:
+            self._finish(Outcome(FAILED, "supervisor_node does not answer: nobody can grant authority"))
+            return False
+        return True
 
     def _ask_for_authority(self) -> None:
         request = ClaimAuthority.Request(source=SOURCE, claim=True)
@@ -209,6 +224,8 @@ class TaskNode(VlaNode):
         if active is None:
             return
         now_ns = core.monotonic_ns()
+        if not active.claimed_ns and not self._claim_when_possible(active, now_ns):
+            return
         self._alive_pub.publish(Authority(source=SOURCE))
         chunk = active.chunk
         outcome = active.run.update(
