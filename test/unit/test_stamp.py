@@ -43,7 +43,7 @@ def test_any_flipped_byte_is_noticed(position):
 
 
 def test_wrong_length_is_refused_with_both_lengths():
-    with pytest.raises(ShapeError, match="256.*255"):
+    with pytest.raises(ShapeError, match=r"256.*255"):
         LatencyStamp.from_bytes(bytes(255))
 
 
@@ -79,6 +79,7 @@ def test_ros_message_has_the_same_fields():
 
 def test_cpp_struct_declares_the_same_fields_in_the_same_order():
     text = (ROOT / "controllers/core/include/vla_ros_core/records.hpp").read_text()
-    body = text.split("struct LatencyStamp {")[1].split("};")[0]
-    names = re.findall(r"(\w+)(?:\[\d+\])?;", body)
+    struct = re.search(r"struct LatencyStamp\s*\{(.*?)\};", text, re.DOTALL)
+    assert struct is not None
+    names = re.findall(r"(\w+)(?:\[\d+\])?;", struct[1])
     assert tuple(names) == STAMP_DTYPE.names
