@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulation: scenes, tasks, judges, cameras and virtual time. The only place that imports MuJoCo."""
+"""Simulation: scenes, tasks, judges, cameras, virtual time. The only place that imports MuJoCo."""
 
 import os
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera images of the simulation: colour and metric depth from one drawing pass per camera.
-
-Call ``configure_rendering_environment`` before anything imports MuJoCo.
-"""
+"""Camera images of the simulation: colour and metric depth from one drawing pass per camera."""
 
 from __future__ import annotations
 
@@ -11,28 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+import mujoco
 import numpy as np
+from mujoco.rendering.classic import gl_context
 from numpy.typing import NDArray
 
 from vla_ros.errors import ConfigError
 from vla_ros.perception import tick_code as tick_code_module
 from vla_ros.types import CameraFrame, CameraIntrinsics
-
-
-def configure_rendering_environment(threads: int = 1) -> None:
-    """Choose headless EGL and the number of llvmpipe threads, unless the environment already does.
-
-    Both are read once, when MuJoCo is imported and when the GL library loads. One thread, because
-    llvmpipe otherwise takes every core and the control loop with it.
-    """
-    os.environ.setdefault("MUJOCO_GL", "egl")
-    os.environ.setdefault("LP_NUM_THREADS", str(threads))
-
-
-configure_rendering_environment()
-
-import mujoco  # noqa: E402 - the environment must be set before
-from mujoco.rendering.classic import gl_context  # noqa: E402
 
 # MuJoCo cameras look along -z with y up; optical frames (REP 103) along z with y down.
 _OPTICAL_FROM_MUJOCO = np.diag([1.0, -1.0, -1.0])
