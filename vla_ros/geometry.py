@@ -86,8 +86,8 @@ def rotation_vector_to_quat(rotvec: Array) -> Array:
     """Return the unit quaternion (4,) xyzw of a rotation vector (3,) [rad] (exp map)."""
     angle = float(np.linalg.norm(rotvec))
     if angle < _SMALL_ANGLE:
-        quat = np.array([*(0.5 * np.asarray(rotvec)), 1.0])
-        return quat / np.linalg.norm(quat)
+        quat: Array = np.array([*(0.5 * np.asarray(rotvec)), 1.0])
+        return quat / float(np.linalg.norm(quat))
     scale = math.sin(0.5 * angle) / angle
     return np.array([*(scale * np.asarray(rotvec)), math.cos(0.5 * angle)])
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vla-ros timing``: do the loops keep their rates with everything on, whatever the slow policy does."""
+"""``vla-ros timing``: do the loops keep their rates with everything on.
+
+They must, however slow or busy the slow policy is.
+"""
 
 from __future__ import annotations
 
@@ -88,10 +91,10 @@ def _measure(cell: dict[str, Any], options: TimingOptions) -> dict[str, Any]:
         with _watched(options.viewer, port, Path(folder)) as received_bytes:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             cell["viewer_received_bytes"] = received_bytes()
-        path = Path(folder) / "latest" / "summary.json"
-        if not path.exists():
+        summary_path = Path(folder) / "latest" / "summary.json"
+        if not summary_path.exists():
             raise ConfigError(f"the demo failed: {done.stderr.strip() or done.stdout.strip()}")
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads(summary_path.read_text(encoding="utf-8"))
         return summary
 
 
@@ -112,7 +115,7 @@ def _watched(viewer: str, port: int, folder: Path) -> Iterator[Callable[[], int]
 
 @contextlib.contextmanager
 def _browser(port: int, folder: Path) -> Iterator[None]:
-    browser = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         raise ConfigError(f"no browser found ({', '.join(_BROWSERS)})")
     page = folder / "wait.html"
@@ -161,7 +164,7 @@ def _judge(priority: str, s: dict[str, Any]) -> bool:
 
 def _skipped_percent(s: dict[str, Any]) -> float:
     control = s["control"]
-    return 100.0 * control["skipped"] / max(1, control["ticks"] + control["skipped"])
+    return float(100.0 * control["skipped"] / max(1, control["ticks"] + control["skipped"]))
 
 
 def _say_row(row: dict[str, Any]) -> None:
@@ -169,7 +172,8 @@ def _say_row(row: dict[str, Any]) -> None:
     c, f = s["control"], s["fast"]
     say(
         f"{row['priority']:<8} {row['slow_latency_ms']:<5.0f} {row['mode']:<6} "
-        f"{s['successes']}/{s['episodes']}     {_skipped_percent(s):6.3f} %  {c['period_us_p99']:7.0f} us "
-        f" {c['compute_us_p99']:8.0f} us  {f['chunks_hz']:8.2f}  {f['interval_ms_p99']:9.1f} ms "
-        f" {s['age_error_ms_max']:6.2f} ms  {s['recording']['lost']:5d}  {'ok' if row['ok'] else 'BROKEN'}"
+        f"{s['successes']}/{s['episodes']}     {_skipped_percent(s):6.3f} %  "
+        f"{c['period_us_p99']:7.0f} us  {c['compute_us_p99']:8.0f} us  {f['chunks_hz']:8.2f}  "
+        f"{f['interval_ms_p99']:9.1f} ms  {s['age_error_ms_max']:6.2f} ms  "
+        f"{s['recording']['lost']:5d}  {'ok' if row['ok'] else 'BROKEN'}"
     )

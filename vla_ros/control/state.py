@@ -50,7 +50,8 @@ class StateReader:
                 self._reader = core.StateReader(self._prefix)
             except core.Error:
                 return None
-        return self._reader.latest()
+        newest: dict[str, Any] | None = self._reader.latest()
+        return newest
 
     def latest(self) -> RobotState | None:
         """Return the newest state, or None while no control host publishes."""

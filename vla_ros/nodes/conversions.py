@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import struct
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -83,7 +84,7 @@ def tensors_from_msg(messages: list[NamedTensor]) -> dict[str, NDArray[np.generi
     return tensors
 
 
-def pose_to_msg(position: NDArray[np.float64], quat_xyzw: NDArray[np.float64]) -> Pose:
+def pose_to_msg(position: Iterable[float], quat_xyzw: Iterable[float]) -> Pose:
     """Return a Pose of position (3,) [m] and quaternion (4,) xyzw."""
     message = Pose()
     p, q = message.position, message.orientation

@@ -12,6 +12,7 @@ from typing import Any
 
 import rclpy
 from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.node import Node
 from vla_ros_msgs.action import ExecuteTask
 from vla_ros_msgs.msg import ControlStatus, ExecutorStatus, SlowStatus
@@ -56,10 +57,14 @@ class DemoClient:
     ) -> None:
         self._node, self._check, self._progress = node, check, progress
         self.status = LiveStatus()
-        self._reset = node.create_client(ResetScene, "control_node/reset_scene")
-        self._task = ActionClient(node, ExecuteTask, "execute_task")
-        self._record_start = node.create_client(StartRecording, "recorder_node/start")
-        self._record_stop = node.create_client(StopRecording, "recorder_node/stop")
+        self._reset: Client[Any, Any] = node.create_client(ResetScene, "control_node/reset_scene")
+        self._task: ActionClient[Any, Any, Any] = ActionClient(node, ExecuteTask, "execute_task")
+        self._record_start: Client[Any, Any] = node.create_client(
+            StartRecording, "recorder_node/start"
+        )
+        self._record_stop: Client[Any, Any] = node.create_client(
+            StopRecording, "recorder_node/stop"
+        )
         self._record = record
         node.create_subscription(ControlStatus, "control/status", self._on_control, 5)
         node.create_subscription(ExecutorStatus, "executor/status", self._on_executor, 5)
@@ -148,9 +153,13 @@ class DemoClient:
         )
         accepted = self._task.send_goal_async(goal, feedback_callback=self._on_feedback)
         self._wait("acceptance of the goal", accepted.done, _ANSWER_S)
-        result = accepted.result().get_result_async()
+        handle = accepted.result()
+        assert handle is not None
+        result = handle.get_result_async()
         self._wait("the outcome of the task", result.done, max_duration_s + _ANSWER_S)
-        return result.result().result
+        response = result.result()
+        assert response is not None
+        return response.result
 
     def _call(self, what: str, client: Any, request: Any, limit_s: float = _ANSWER_S) -> Any:
         future = client.call_async(request)

@@ -82,7 +82,9 @@ class FaultRig:
 
     def __post_init__(self) -> None:
         self._reader = core.StateReader(self.shm_prefix)
-        self._reset: Client[Any, Any] = self.node.create_client(ResetScene, "control_node/reset_scene")
+        self._reset: Client[Any, Any] = self.node.create_client(
+            ResetScene, "control_node/reset_scene"
+        )
         self._resume: Client[Any, Any] = self.node.create_client(Trigger, "control_node/resume")
         self._cancel: Client[Any, Any] = self.node.create_client(Trigger, "task_node/cancel")
         self._task: ActionClient[Any, Any, Any] = ActionClient(
@@ -112,8 +114,7 @@ class FaultRig:
         goal = ExecuteTask.Goal(instruction=instruction, max_duration_s=60.0, wait_for_verdict=True)
         accepted = self._task.send_goal_async(goal)
         self.wait("acceptance of the goal", accepted.done, 10.0)
-        handle = accepted.result()
-        assert handle is not None
+        handle: Any = accepted.result()
         self._result = result = handle.get_result_async()
         self.wait("motion", lambda: self._is_moving() or result.done(), 15.0)
         if result.done():

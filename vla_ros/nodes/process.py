@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import rclpy
@@ -60,12 +60,13 @@ def run_node(node_type: type[VlaNode]) -> None:
     die_with_parent()
     # Before anything starts threads: they inherit it.
     set_thread_nice(max(node_type.default_nice, os.getpriority(os.PRIO_PROCESS, 0)))
+    make_node: Callable[..., VlaNode] = node_type  # unlike VlaNode itself, it has its own name
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
     try:
-        node = node_type()
+        node = make_node()
     except VlaRosError as error:
         print(f"{node_type.__name__}: {error}", file=sys.stderr)  # noqa: T201
         rclpy.try_shutdown()

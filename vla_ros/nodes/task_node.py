@@ -77,9 +77,7 @@ class TaskNode(VlaNode):
         self._episode_id = core.monotonic_ns() // 1_000_000
         self._state_pub = self.create_counted_publisher(TaskState, "task/state", LATCHED)
         self._alive_pub = self.create_counted_publisher(Authority, "authority/keepalive")
-        self._claim: Client[Any, Any] = self.create_client(
-            ClaimAuthority, "supervisor_node/claim"
-        )
+        self._claim: Client[Any, Any] = self.create_client(ClaimAuthority, "supervisor_node/claim")
         self.create_subscription(ActionChunk, "action_chunk", self._on_chunk, 5)
         self.create_subscription(ControlStatus, "control/status", self._on_control, 5)
         self.create_subscription(Verdict, "judge/verdict", self._on_verdict, 5)
@@ -181,7 +179,9 @@ class TaskNode(VlaNode):
             active.claimed_ns = now_ns
             self._ask_for_authority()
         elif now_ns - active.started_ns > _SUPERVISOR_NS:
-            self._finish(Outcome(FAILED, "supervisor_node does not answer: nobody can grant authority"))
+            self._finish(
+                Outcome(FAILED, "supervisor_node does not answer: nobody can grant authority")
+            )
             return False
         return True
 
