@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="vla-ros",
-        description="Asynchronous fast-slow control of robot arms by vision-language-action policies.",
+        description=(
+            "Asynchronous fast-slow control of robot arms by vision-language-action policies."
+        ),
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)

@@ -24,7 +24,7 @@ def setting(
     choices: Sequence[str] = (),
     read_only: bool = False,
 ) -> Any:
-    """Return a dataclass field with ``description``, ``unit``, bounds and ``choices`` as metadata."""
+    """Return a dataclass field that carries its description, unit, bounds and choices."""
     return field(
         default=default,
         metadata={

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Value types that cross the boundaries of vla_ros. Frozen, validated once where data enters.
 
-Shapes: ``n`` joints, ``H`` rows of a chunk. Poses are ``T_base_x`` (4, 4) in the robot's base frame;
-twists are (6,), linear first [m/s, rad/s]; instants are integers of CLOCK_MONOTONIC [ns].
+Shapes: ``n`` joints, ``H`` rows of a chunk. Poses are ``T_base_x`` (4, 4) in the robot's base
+frame. Twists are (6,), linear first [m/s, rad/s]. Instants are integers of CLOCK_MONOTONIC [ns].
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class CameraFrame:
 
     Attributes:
         rgb: (height, width, 3) uint8.
-        depth_m: (height, width) float32 distance along the optical axis [m], 0 where unknown; or None.
+        depth_m: (height, width) float32 distance along the optical axis [m], 0 where unknown;
+            or None.
         T_base_camera: (4, 4) pose of the optical frame (REP 103: z forward, x right, y down).
         capture_ns: exposure time [ns], never the arrival time.
     """
@@ -68,7 +69,8 @@ class CameraFrame:
         shape = (self.intrinsics.height, self.intrinsics.width)
         if self.rgb.shape != (*shape, 3) or self.rgb.dtype != np.uint8:
             raise ShapeError(
-                f"{self.name}: rgb must be uint8 {(*shape, 3)}, got {self.rgb.dtype} {self.rgb.shape}"
+                f"{self.name}: rgb must be uint8 {(*shape, 3)}, "
+                f"got {self.rgb.dtype} {self.rgb.shape}"
             )
         if self.depth_m is not None and self.depth_m.shape != shape:
             raise ShapeError(

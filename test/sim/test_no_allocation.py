@@ -72,7 +72,10 @@ def test_number_of_allocations_does_not_depend_on_the_number_of_ticks(tmp_path: 
     source.write_text(COUNTER)
     command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
-    environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {
+        "LD_PRELOAD": str(library),
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(library), str(tmp_path / "scene")],
         env=environment,

@@ -118,9 +118,7 @@ def test_grasp_yaw_is_along_the_cube_and_within_a_quarter_turn():
     for yaw in np.linspace(-3, 3, 25):
         turned = latent(pick_yaw=np.array([yaw]))
         chunk = decode(policy, turned, observe([0.5, 0.1, 0.14]))
-        goal = policy._choose(
-            dict(turned.tensors), observe([0.5, 0.1, 0.14]).state, 0
-        ).R
+        goal = policy._choose(dict(turned.tensors), observe([0.5, 0.1, 0.14]).state, 0).R
         down = rotation_about_z(yaw) @ DOWN
         angle = np.arccos(np.clip((np.trace(down.T @ goal) - 1) / 2, -1, 1))
         assert min(angle % (np.pi / 2), np.pi / 2 - angle % (np.pi / 2)) < 1e-6

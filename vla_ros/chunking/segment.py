@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,7 @@ def row_twists(positions: Array, quats_xyzw: Array, dt_s: float) -> Array:
     spins = np.array(
         [
             quat_to_rotation_vector(quat_multiply(b, quat_conjugate(a)))
-            for a, b in zip(quats_xyzw[:-1], quats_xyzw[1:], strict=True)
+            for a, b in pairwise(quats_xyzw)
         ]
     )
     steps = np.hstack([np.diff(positions, axis=0), spins]) / dt_s  # (H-1, 6)

@@ -142,8 +142,8 @@ def _run_episodes(
     report.live = client.status
     client.wait_until_ready()
     say(
-        f"ready       {len(group.specs)} nodes in {time.monotonic() - began:.1f} s, control thread: "
-        f"{client.priority}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}"
+        f"ready       {len(group.specs)} nodes in {time.monotonic() - began:.1f} s, "
+        f"control thread: {client.priority}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}"
     )
     for i in range(demo.episodes):
         seed = demo.seed + i
@@ -163,6 +163,11 @@ def _run_episodes(
 
 
 def make_run_folder(root: Path) -> Path:
+    """Create a folder for a run that starts now, and let ``latest`` in ``root`` point to it.
+
+    Raises:
+        ConfigError: if ``root`` cannot be written to.
+    """
     utc = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     folder = default_run_folder(root, utc)
     try:

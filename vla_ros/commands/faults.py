@@ -156,7 +156,7 @@ def _disturb(rig: FaultRig, name: str, fault: str, seed: int, limits: np.ndarray
     t0_ns = rig.signal(name, number)
     rig.pause(_OBSERVE_S)
     trace = rig.trace()
-    # Known only afterwards: a latent that was under way when the slow half fell silent still counts.
+    # Known only afterwards: a latent under way when the slow half fell silent still counts.
     bound_s = _bound_s(rig, name, t0_ns)
     if fault == "SIGSTOP":
         rig.signal(name, signal.SIGCONT)
@@ -224,5 +224,6 @@ def _say_trial(t: Trial) -> None:
     torque = "ok" if t.torque_violations == 0 else f"{t.torque_violations} bad"
     mark = "ok" if t.ok else "BROKEN"
     say(
-        f"{t.node:<16} {t.fault:<8} {t.rest_ms:>5.0f} ms {bound:>8}  {torque:<6}  {t.outcome}  {mark}"
+        f"{t.node:<16} {t.fault:<8} {t.rest_ms:>5.0f} ms {bound:>8}  "
+        f"{torque:<6}  {t.outcome}  {mark}"
     )

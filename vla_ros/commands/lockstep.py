@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vla-ros lockstep``: policy quality in virtual time, without ROS, many times faster than real."""
+"""``vla-ros lockstep``: policy quality in virtual time, without ROS, faster than real time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command-line options from configuration dataclasses: same names, texts and ranges as elsewhere."""
+"""Command-line options from configuration dataclasses: their names, texts and ranges."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Age of data: stamps, the latent buffer, latency estimates, latents as bytes."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LatencyStamp: the 256-byte record that says how old the causes of some data are.
 
-The layout is the table in ``docs/latency-stamp.md``; the C++ struct, the ROS message and this module
-are checked against it by tests.
+The layout is the table in ``docs/latency-stamp.md``. Tests check the C++ struct, the ROS message
+and this module against it.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class StampFlags(enum.IntFlag):
 class LatencyStamp:
     """Provenance and age of an observation, latent or chunk. Instants are CLOCK_MONOTONIC [ns].
 
-    ``capture_*`` are exposure times of the oldest and newest image used; ``anchor_seq`` is the number
-    of the robot state the payload was computed from; ``parent_seq`` the number of what caused it.
+    ``capture_*`` are exposure times of the oldest and newest image used. ``anchor_seq`` numbers the
+    robot state that the payload was computed from, ``parent_seq`` what caused it.
     Zero means "not set" for every instant and number: no event happens at boot.
     """
 

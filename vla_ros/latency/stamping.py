@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stamps for what a slow policy made: when it was seen, computed, published, and how long it is good."""
+"""Stamps for what a slow policy made: seen when, computed when, published when, good until when."""
 
 from __future__ import annotations
 

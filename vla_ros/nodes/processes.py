@@ -133,8 +133,9 @@ class ProcessGroup:
         environment = os.environ | dict(self.environment) | {PARENT_VARIABLE: str(os.getpid())}
         if spec.nice:
             command = ["nice", "-n", str(spec.nice), *command]
-        # A group of its own: Ctrl-C reaches the parent, which ends the children in order. Not a session
-        # of its own: Linux schedules sessions as equals (autogroup), and nice values would mean nothing.
+        # A group of its own: Ctrl-C reaches the parent, which ends the children in order. Not a
+        # session of its own: Linux schedules sessions as equals (autogroup), and nice values would
+        # mean nothing.
         return subprocess.Popen(
             command,
             env=environment,

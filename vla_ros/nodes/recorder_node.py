@@ -235,8 +235,8 @@ class RecorderNode(VlaNode):
         if not request.directory:
             raise RecordingError("directory must name the folder of the run")
         assert self._worker is not None
-        # A node that started a moment ago may not be heard of yet, or not have heard of the recorder:
-        # what it sends meanwhile would be lost. Both sides are asked.
+        # A node that started a moment ago may not be heard of yet, or may not have heard of the
+        # recorder: what it sends meanwhile would be lost. Both sides are asked.
         await self._until(self._has_found_all, self.config.connect_limit_s)
         await self._until(self._inbox.is_matched, self.config.connect_limit_s)
         await self._until(self._is_heard_of, self.config.connect_limit_s)

@@ -21,7 +21,11 @@ class SlowPolicy(Protocol):
     max_age_s: float
 
     def check_instruction(self, instruction: str) -> None:
-        """Raise ``InstructionError``, naming what is allowed, if the instruction is not understood."""
+        """Check that the instruction is understood.
+
+        Raises:
+            InstructionError: if it is not; the message names what is allowed.
+        """
 
     def encode(self, observation: Observation) -> Tensors:
         """Return the named tensors of the latent."""
@@ -31,7 +35,7 @@ class SlowPolicy(Protocol):
 
 
 class FastPolicy(Protocol):
-    """The half that turns the newest usable latent and the fresh robot state into rows, 30-100 Hz."""
+    """The half that turns the newest usable latent and robot state into rows, 30-100 Hz."""
 
     name: str
     chunk_rows: int

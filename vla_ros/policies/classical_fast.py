@@ -194,7 +194,7 @@ class ClassicalFastPolicy:
         return _Goal("lower", target, R, c.closed_m)
 
     def _above(self, point: Array, state: RobotState, height_m: float) -> Array:
-        """Waypoint over ``point``: first up, then across, so that nothing is swept off the table."""
+        """Waypoint over ``point``: first up, then across, to sweep nothing off the table."""
         here = state.T_base_ee[:3, 3]
         sideways = float(np.linalg.norm(point[:2] - here[:2]))
         if sideways > 0.03 and here[2] < height_m - 0.025:

@@ -66,8 +66,13 @@ def plan_rows(
     """Plan ``n_rows`` poses ``dt_s`` apart, beginning with the start pose itself.
 
     Args:
-        T_base_start, twist_start: (4, 4) pose and (6,) twist at row 0, in base.
-        goal_position, goal_R: (3,) [m] and (3, 3) to come to rest at.
+        T_base_start: (4, 4) pose at row 0.
+        twist_start: (6,) twist at row 0, in base.
+        goal_position: (3,) position to come to rest at, in base [m].
+        goal_R: (3, 3) orientation to come to rest at, in base.
+        n_rows: number of poses to plan.
+        dt_s: time from one row to the next [s].
+        limits: top speeds and accelerations.
 
     Returns:
         positions (n, 3) [m] and quats_xyzw (n, 4).

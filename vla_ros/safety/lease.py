@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may move the arm: one holder at a time, for a short while, renewed as long as it is wanted."""
+"""Who may move the arm: one holder at a time, for a short while, renewed while wanted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Lease:
 class LeaseTable:
     """Grants authority.
 
-    Guarantees: at most one holder; the epoch rises whenever the holder changes, so that whatever was
+    Guarantees: at most one holder; the epoch rises whenever the holder changes, so that what was
     made under an older authority can be told and refused.
     """
 

@@ -120,7 +120,7 @@ class LockstepRunner:
         self._folder.cleanup()
 
     def run(self, seed: int, instruction: str, goal: str | None = None) -> EpisodeResult:
-        """Run one episode: the layout of ``seed``, judged by ``goal`` (default: the instruction)."""
+        """Run one episode with the layout of ``seed``, judged by ``goal`` or the instruction."""
         self._begin(seed, instruction)
         judge = Judge(self._info, parse_instruction(goal or instruction))
         trace = _Trace()
