@@ -100,17 +100,17 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
             nice=0,
             respawn=False,
         ),
-        NodeSpec(name="supervisor_node", parameters=prefix, nice=2),
-        NodeSpec(name="executor_node", parameters=prefix | {"policy": config.policy}, nice=2),
-        NodeSpec(name="camera_node", parameters=prefix | model, nice=8),
-        NodeSpec(name="vla_node", parameters=prefix | slow, nice=10),
-        NodeSpec(name="task_node", parameters={"policy": config.policy}, nice=8),
+        NodeSpec(name="supervisor_node", parameters=prefix, nice=5),
+        NodeSpec(name="executor_node", parameters=prefix | {"policy": config.policy}, nice=5),
+        NodeSpec(name="camera_node", parameters=prefix | model, nice=10),
+        NodeSpec(name="vla_node", parameters=prefix | slow, nice=15),
+        NodeSpec(name="task_node", parameters={"policy": config.policy}, nice=10),
     ]
     if config.record:
-        nodes.append(NodeSpec(name="recorder_node", nice=6))
+        nodes.append(NodeSpec(name="recorder_node", nice=10))
     if config.viewer:
         viewer = prefix | info | {"port": config.port}
-        nodes.append(NodeSpec(name="viewer_node", parameters=viewer, nice=12))
+        nodes.append(NodeSpec(name="viewer_node", parameters=viewer, nice=19))
     return nodes
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
 import vla_ros_core as core
 from vla_ros.config_fields import check_fields, setting
+from vla_ros.embodiment.urdf_tree import LinkTransform
+from vla_ros.geometry import matrix_to_quat_xyzw
 from vla_ros.latency.stamp import LatencyStamp, StampKind
 from vla_ros.nodes.base import NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import (
@@ -19,6 +22,7 @@ from vla_ros.nodes.conversions import (
     depth_to_millimetres,
     image_to_msg,
     jpeg_to_msg,
+    transform_to_msg,
 )
 from vla_ros.nodes.loop import RateLoop
 from vla_ros.nodes.rings import RingReader, unpack_snapshot
@@ -42,6 +46,7 @@ class CameraNodeConfig:
     rate_hz: float = setting(10.0, "images per second", unit="Hz", ge=1.0, le=60.0, read_only=True)
     width: int = setting(224, "image width", unit="px", ge=32, le=1280, read_only=True)
     height: int = setting(224, "image height", unit="px", ge=32, le=1280, read_only=True)
+    base_frame: str = setting("fr3_link0", "frame the cameras' poses are in", read_only=True)
     tick_code: bool = setting(
         True, "draw the time of the state into the image, to check every stamp", read_only=True
     )
@@ -115,6 +120,7 @@ class CameraNode(VlaNode):
         """Open the rings; the renderer is made by the thread that owns the GL context."""
         self._snapshot = RingReader(f"{config.shm_prefix}.sim_snapshot")
         self._outputs = {name: _CameraOutput(self, config, name) for name in CAMERAS}
+        self._tf_pub = self.create_counted_publisher(TFMessage, "/tf")
 
     def on_start(self) -> None:
         """Begin to render."""
@@ -159,9 +165,17 @@ class CameraNode(VlaNode):
         for name, frame in frames.items():
             self._outputs[name].write(frame, entry[0])
         stamp = self.ros_time(tick_ns)
+        # Extrinsics as of this exposure: exact for the camera on the hand too.
+        poses = [self._extrinsics(self._outputs[n].frame_id, f) for n, f in frames.items()]
+        self._tf_pub.publish(TFMessage(transforms=[transform_to_msg(p, stamp) for p in poses]))
         for name, frame in frames.items():
             self._outputs[name].publish(frame, stamp)
         self._images += len(frames)
+
+    def _extrinsics(self, frame_id: str, frame: CameraFrame) -> LinkTransform:
+        T = frame.T_base_camera
+        quat_xyzw = matrix_to_quat_xyzw(T[:3, :3])
+        return LinkTransform(self.config.base_frame, frame_id, T[:3, 3], quat_xyzw)
 
 
 def main() -> None:
