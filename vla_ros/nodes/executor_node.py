@@ -14,6 +14,7 @@ import vla_ros_core as core
 from vla_ros.chunking.executor import ChunkExecutor, StepResult
 from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
+from vla_ros.control.segments import write_segment
 from vla_ros.control.state import StateReader
 from vla_ros.errors import ShapeError, StaleDataError
 from vla_ros.latency.buffer import Admission, BufferContext, LatentBuffer
@@ -149,17 +150,7 @@ class ExecutorNode(VlaNode):
 
     def _commit(self, s: Segment) -> None:
         self._counts["chunks"] += 1
-        self._segments.write(
-            s.stamp.to_bytes(),
-            s.target_ns,
-            s.positions,
-            s.quats_xyzw,
-            s.twists_base,
-            s.gripper_width_m,
-            s.valid_until_ns,
-            s.epoch,
-            s.stamp.episode_id,
-        )
+        write_segment(self._segments, s)
 
     def _publish_chunk(self, result: StepResult, now_ns: int) -> None:
         chunk, segment = result.chunk, result.segment

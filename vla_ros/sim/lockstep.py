@@ -21,6 +21,7 @@ from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
+from vla_ros.control.segments import write_segment
 from vla_ros.control.state import to_robot_state
 from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.latency.stamping import InferenceTimes, stamp_latent, validity_ns
@@ -213,18 +214,7 @@ class LockstepRunner:
         if result.segment is None:
             return
         trace.add(result.latent_age_ms, result.latent_age_true_ms, result.seam_m)
-        s = result.segment
-        self._segments.write(
-            s.stamp.to_bytes(),
-            s.target_ns,
-            s.positions,
-            s.quats_xyzw,
-            s.twists_base,
-            s.gripper_width_m,
-            s.valid_until_ns,
-            s.epoch,
-            self._episode_id,
-        )
+        write_segment(self._segments, result.segment)
 
     def _advance(self, until_ns: int, pending: _Pending | None) -> None:
         if pending is not None:
