@@ -32,7 +32,8 @@ pytestmark = pytest.mark.ros
 DOMAIN = 52 + os.getpid() % 40
 RECORDER = """
     from vla_ros.nodes.recorder_node import RecorderNode
-    rclpy.init()
+    # Nothing here publishes what a robot does: do not wait for it.
+    rclpy.init(args=["--ros-args", "-p", "connect_limit_s:=0.3"])
     node = RecorderNode()
     node.trigger_configure()
     node.trigger_activate()
