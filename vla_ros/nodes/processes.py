@@ -34,7 +34,10 @@ def take_domain() -> tuple[int, IO[str]]:
         VlaRosError: if all are taken.
     """
     for domain in _DOMAINS:
-        lock = (_SHM / f"vla_ros.domain{domain}.lock").open("a")
+        try:
+            lock = (_SHM / f"vla_ros.domain{domain}.lock").open("a")
+        except OSError:  # it belongs to another user, who may be using the domain
+            continue
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return domain, lock
