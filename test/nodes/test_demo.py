@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from mcap_ros2.reader import read_ros2_messages
+from rosbags.rosbag2 import Reader
 
 pytest.importorskip("rclpy")
 pytest.importorskip("vla_ros_msgs")
@@ -38,6 +41,20 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def assert_independent_readers_agree(bag: Path) -> None:
+    """Two readers that know nothing of us decode every message that the account lists."""
+    (mcap,) = bag.glob("*.mcap")
+    decoded = Counter(m.channel.topic for m in read_ros2_messages(mcap) if m.ros_msg is not None)
+    with Reader(bag) as reader:
+        listed = Counter(connection.topic for connection, _, _ in reader.messages())
+    account = json.loads((bag / "episode.json").read_text(encoding="utf-8"))["topics"]
+    assert decoded == listed
+    assert decoded == {topic: a["written"] for topic, a in account.items() if a["written"]}
+    for topic, a in account.items():
+        assert a["published"] == a["recorded"] + a["lost"], topic
+    assert len(decoded) > 20
+
+
 def test_demo_leaves_results_and_no_shared_memory(tmp_path: Path) -> None:
     before = {path.name for path in SHM.glob("vla_ros.d*.fr3.*")}
     done = subprocess.run(
@@ -55,6 +72,7 @@ def test_demo_leaves_results_and_no_shared_memory(tmp_path: Path) -> None:
     assert summary["age_error_ms_max"] < 2.0
     assert summary["slow"]["latency_ms_p50"] >= 100.0
     assert (tmp_path / "latest" / "report.html").stat().st_size > 10_000
+    assert_independent_readers_agree(tmp_path / "latest" / "episode_1")
     assert {path.name for path in SHM.glob("vla_ros.d*.fr3.*")} <= before
 
 
