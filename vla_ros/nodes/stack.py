@@ -10,7 +10,7 @@ from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.lifecycle import LifecycleDriver
-from vla_ros.nodes.process import set_process_nice
+from vla_ros.nodes.process import set_process_nice, stand_back_behind_control
 from vla_ros.nodes.processes import ProcessGroup
 
 _CLIENT_NICE = 10
@@ -40,6 +40,8 @@ class Stack:
         Raises:
             BringupError: naming the node, the step and its last log line.
         """
+        # Before the nodes start: they inherit it, and importing is what they do first.
+        stand_back_behind_control()
         self._group.start()
         # This process waits and prints: it must not take the processor from the control thread.
         set_process_nice(_CLIENT_NICE)

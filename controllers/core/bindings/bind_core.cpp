@@ -20,6 +20,9 @@ NB_MODULE(_core, m)
   m.def(
     "raise_thread_priority", &vla_ros_core::raise_thread_priority, nb::arg("wish"),
     "Give the calling thread the best scheduling permitted; returns what was obtained.");
+  m.def(
+    "set_thread_slice", &vla_ros_core::set_thread_slice, nb::arg("thread_id"), nb::arg("slice_ns"),
+    "Give an ordinary thread (0: the calling one) a time slice [ns]; False if the kernel refuses.");
   vla_ros_core::python::bind_shm(m);
   vla_ros_core::python::bind_control(m);
   nb::list names;

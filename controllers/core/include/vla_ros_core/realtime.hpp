@@ -12,6 +12,13 @@ namespace vla_ros_core
 /// (fifo where permitted, else normal), "none" (default scheduling).
 std::string raise_thread_priority(const std::string & wish);
 
+/// Give an ordinary thread (0: the calling one) a time slice [ns], 0.1 to 100 ms; false if refused.
+///
+/// Linux 6.12 and later run the thread whose slice would end first. A control thread asks for the
+/// shortest; threads that share its cores ask for long ones, or one of them that is near the end of
+/// its slice runs first, and the control thread does not even interrupt a third.
+bool set_thread_slice(int thread_id, long long slice_ns) noexcept;
+
 /// Current CLOCK_MONOTONIC [ns].
 long long monotonic_ns() noexcept;
 
