@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes nodes from started to active, all at once, and says what it waited for in vain."""
+"""Takes nodes from started to active, and says what it waited for in vain.
+
+All configure side by side, and none is activated before the last is configured: starting and
+importing are what keeps a processor busy longest, and no control loop should run beside it.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,7 @@ class _Drive:
     is_change: bool = False
     transition: str = ""
     asked_ns: int = 0
+    is_configured: bool = False
     is_active: bool = False
     waits_for: str = "appear"
     problem: str = ""
@@ -69,12 +74,13 @@ class LifecycleDriver:
                 self._advance(drive, now_ns)
 
     def waiting(self) -> dict[str, str]:
-        """Return the nodes that are not active yet and what each has still to do."""
-        return {
-            name: drive.waits_for
-            for name, drive in self._drives.items()
-            if not drive.is_active and not drive.problem
-        }
+        """Return the nodes that are not active yet and what each has still to do.
+
+        Those that keep the others waiting come first.
+        """
+        late = {n: d for n, d in self._drives.items() if not d.is_active and not d.problem}
+        ordered = sorted(late.items(), key=lambda item: item[1].is_configured)
+        return {name: drive.waits_for for name, drive in ordered}
 
     def problems(self) -> dict[str, str]:
         """Return the nodes that refused a transition, and what they could not do."""
@@ -84,9 +90,14 @@ class LifecycleDriver:
         """Return whether all these nodes are active."""
         return all(name in self._drives and self._drives[name].is_active for name in names)
 
+    def _may_activate(self) -> bool:
+        return all(d.is_configured or d.is_active or d.problem for d in self._drives.values())
+
     def _advance(self, drive: _Drive, now_ns: int) -> None:
         if drive.future is not None:
             self._look_at_answer(drive, now_ns)
+        elif drive.is_configured and not self._may_activate():
+            return
         elif drive.get.service_is_ready() and drive.change.service_is_ready():
             self._ask_state(drive, now_ns)
 
@@ -119,6 +130,10 @@ class LifecycleDriver:
             drive.problem = "be brought up: it is shut down"
         elif state.id in _NEXT:
             number, name = _NEXT[state.id]
+            drive.is_configured = state.id == State.PRIMARY_STATE_INACTIVE
+            if drive.is_configured and not self._may_activate():
+                drive.waits_for = name
+                return
             request = ChangeState.Request()
             request.transition.id = number
             drive.future, drive.is_change = drive.change.call_async(request), True

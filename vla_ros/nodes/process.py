@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_REFUSED = 2
 _WAKE_UP_S = 0.5
-_LONG_SLICE_NS = 50 * NS_PER_MS
+_LONG_SLICE_NS = 8 * NS_PER_MS
 
 
 def set_thread_nice(nice: int) -> None:
@@ -52,7 +52,9 @@ def stand_back_behind_control() -> None:
     """Give all threads of this process (and what they start) long time slices.
 
     Without real-time priority the control thread would otherwise wait for whoever is near the end
-    of a short slice: half as many ticks are skipped. Kernels that know no slices ignore it.
+    of a short slice: half as many ticks are skipped. Not longer than this: the scheduler lets a
+    thread save up claims of twice its slice, and the chunks come late too (50 ms: 45 ms interval).
+    Kernels that know no slices ignore it.
     """
     for thread_id in thread_ids():
         core.set_thread_slice(thread_id, _LONG_SLICE_NS)
