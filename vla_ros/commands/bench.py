@@ -18,7 +18,7 @@ from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.config import ControlConfig
-from vla_ros.control.host import build_model, to_impedance_config
+from vla_ros.control.host import build_model, to_law_config
 from vla_ros.latency.stamp import LatencyStamp, StampKind
 from vla_ros.sim.plant import FR3_HOME_Q, fr3_arm
 
@@ -104,15 +104,16 @@ def _impedance_tick(n: int) -> Measurement:
 
     arm = fr3_arm()
     model = build_model(arm)
-    law = core.ImpedanceLaw(to_impedance_config(ControlConfig(), arm), 7)
+    law = core.Law(to_law_config(ControlConfig(), arm), model)
     q, dq = list(FR3_HOME_Q), [0.1] * 7
     model.update(q, dq)
     terms = model.terms()
-    position, quat, twist = terms["position"] + 0.01, terms["quat_xyzw"], np.zeros(6)
+    position = terms["position"] + 0.01
+    law.q[:], law.dq[:] = q, dq
+    law.position[:], law.quat_xyzw[:] = position, terms["quat_xyzw"]
 
     def ours() -> object:
-        model.update(q, dq)
-        return law.compute(model, q, dq, position, quat, twist, 1e-3)
+        return law.step(1e-3)
 
     full = pin.buildModelFromXML(arm.urdf_xml)
     locked = [full.getJointId(f"fr3_finger_joint{i}") for i in (1, 2)]

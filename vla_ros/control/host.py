@@ -52,17 +52,20 @@ def build_model(arm: ArmDescription) -> core.RobotModel:
         raise ConfigError(str(error)) from error
 
 
-def to_impedance_config(config: ControlConfig, arm: ArmDescription) -> core.ImpedanceConfig:
+def to_law_config(config: ControlConfig, arm: ArmDescription) -> core.LawConfig:
     """Return the law's settings in the core's form."""
-    impedance = core.ImpedanceConfig()
-    impedance.stiffness = np.repeat([config.stiffness_trans, config.stiffness_rot], 3)
-    impedance.error_clip = np.repeat([config.error_clip_trans_m, config.error_clip_rot_rad], 3)
-    impedance.damping_ratio = config.damping_ratio
-    impedance.nullspace_stiffness = config.nullspace_stiffness
-    impedance.posture = list(arm.posture)
-    impedance.torque_limit = list(arm.torque_limit_nm)
-    impedance.torque_rate_limit = [config.torque_rate_limit_nm_s] * len(arm.joint_names)
-    return impedance
+    n = len(arm.joint_names)
+    law = core.LawConfig.for_joints(n)
+    gains = law.gains
+    gains.stiffness = np.diag(np.repeat([config.stiffness_trans, config.stiffness_rot], 3))
+    gains.error_clip = np.repeat([config.error_clip_trans_m, config.error_clip_rot_rad], 3)
+    gains.damping_ratio = config.damping_ratio
+    gains.nullspace_stiffness = [config.nullspace_stiffness] * n
+    law.gains = gains
+    law.posture = list(arm.posture)
+    law.torque_limit = list(arm.torque_limit_nm)
+    law.torque_rate_limit = [config.torque_rate_limit_nm_s] * n
+    return law
 
 
 def build_host(
@@ -83,7 +86,7 @@ def build_host(
     host.sources = list(SOURCES)
     host.initial_gripper_width_m = initial_gripper_width_m
     host.reference = _to_reference_config(config)
-    host.impedance = to_impedance_config(config, arm)
+    host.law = to_law_config(config, arm)
     try:
         return core.ControlHost(host, build_model(arm), plant)
     except core.Error as error:

@@ -179,35 +179,6 @@ void bind_configs(nb::module_ & m)
     .def_rw("max_speed_m_s", &SegmentLimits::max_speed_m_s)
     .def_rw("max_speed_rad_s", &SegmentLimits::max_speed_rad_s);
 
-  const auto joint_property = [](JointVector ImpedanceConfig::* member)
-  {
-    return [member](ImpedanceConfig & c, const std::vector<double> & v)
-    { c.*member = to_joint_vector(v); };
-  };
-  const auto joint_getter = [](JointVector ImpedanceConfig::* member)
-  {
-    return [member](const ImpedanceConfig & c)
-    { return to_list((c.*member).data(), static_cast<size_t>((c.*member).size())); };
-  };
-  nb::class_<ImpedanceConfig>(m, "ImpedanceConfig")
-    .def(nb::init<>())
-    .def_rw("stiffness", &ImpedanceConfig::stiffness)
-    .def_rw("damping_ratio", &ImpedanceConfig::damping_ratio)
-    .def_rw("error_clip", &ImpedanceConfig::error_clip)
-    .def_rw("nullspace_stiffness", &ImpedanceConfig::nullspace_stiffness)
-    .def_rw("nullspace_damping_ratio", &ImpedanceConfig::nullspace_damping_ratio)
-    .def_rw("fault_damping", &ImpedanceConfig::fault_damping)
-    .def_rw("compensate_gravity", &ImpedanceConfig::compensate_gravity)
-    .def_rw("compensate_coriolis", &ImpedanceConfig::compensate_coriolis)
-    .def_prop_rw(
-      "posture", joint_getter(&ImpedanceConfig::posture), joint_property(&ImpedanceConfig::posture))
-    .def_prop_rw(
-      "torque_limit", joint_getter(&ImpedanceConfig::torque_limit),
-      joint_property(&ImpedanceConfig::torque_limit))
-    .def_prop_rw(
-      "torque_rate_limit", joint_getter(&ImpedanceConfig::torque_rate_limit),
-      joint_property(&ImpedanceConfig::torque_rate_limit));
-
   nb::class_<ControlHostConfig>(m, "ControlHostConfig")
     .def(nb::init<>())
     .def_rw("rate_hz", &ControlHostConfig::rate_hz)
@@ -216,7 +187,7 @@ void bind_configs(nb::module_ & m)
     .def_rw("initial_gripper_width_m", &ControlHostConfig::initial_gripper_width_m)
     .def_rw("reference", &ControlHostConfig::reference)
     .def_rw("segment_limits", &ControlHostConfig::segment_limits)
-    .def_rw("impedance", &ControlHostConfig::impedance);
+    .def_rw("law", &ControlHostConfig::law);
 }
 
 nb::dict model_terms(const RobotModel & model)
@@ -253,6 +224,13 @@ void bind_model(nb::module_ & m)
         model.update(to_joint_vector(q), to_joint_vector(dq));
       },
       "q"_a, "dq"_a)
+    .def(
+      "set_payload",
+      [](
+        RobotModel & model, double mass_kg, const Eigen::Vector3d & com_m,
+        const Eigen::Matrix3d & inertia_kg_m2)
+      { model.set_payload({mass_kg, com_m, inertia_kg_m2}); },
+      "mass_kg"_a, "com_m"_a, "inertia_kg_m2"_a, "Load fixed to the end effector.")
     .def("terms", &model_terms, "Pose, Jacobian, mass matrix, gravity, Coriolis at the update.")
     .def_prop_ro("n_joints", &RobotModel::n_joints)
     .def("link_names", &RobotModel::link_names)
@@ -269,31 +247,6 @@ void bind_model(nb::module_ & m)
         }
         return rows;
       });
-
-  nb::class_<ImpedanceLaw>(m, "ImpedanceLaw", "The law alone, for tests and benchmarks.")
-    .def(
-      "__init__", [](ImpedanceLaw * self, const ImpedanceConfig & config, int n_joints)
-      { new (self) ImpedanceLaw(config, n_joints); }, "config"_a, "n_joints"_a)
-    .def(
-      "reset", [](ImpedanceLaw & law, const std::vector<double> & tau)
-      { law.reset(to_joint_vector(tau)); }, "tau"_a)
-    .def(
-      "compute",
-      [](
-        ImpedanceLaw & law, const RobotModel & model, const std::vector<double> & q,
-        const std::vector<double> & dq, const Eigen::Vector3d & position,
-        const Eigen::Vector4d & quat_xyzw, const Vector6 & twist, double dt_s)
-      {
-        Pose reference;
-        reference.position = position;
-        reference.rotation = Eigen::Quaterniond(quat_xyzw).normalized();
-        const LawStatus status =
-          law.compute(model, to_joint_vector(q), to_joint_vector(dq), reference, twist, dt_s);
-        return nb::make_tuple(
-          to_list(law.tau().data(), static_cast<size_t>(law.tau().size())),
-          static_cast<uint32_t>(status));
-      },
-      "model"_a, "q"_a, "dq"_a, "position"_a, "quat_xyzw"_a, "twist"_a, "dt_s"_a);
 }
 
 void bind_host(nb::module_ & m)
@@ -337,6 +290,9 @@ void bind_host(nb::module_ & m)
     .def("shutdown", &ControlHost::shutdown, nb::call_guard<nb::gil_scoped_release>())
     .def("stop", &ControlHost::stop)
     .def("resume", &ControlHost::resume)
+    .def(
+      "set_law", &ControlHost::set_law, "config"_a,
+      "Use other gains from the next tick on; raises Error naming the field and its range.")
     .def("clear_timing", &ControlHost::clear_timing)
     .def("counters", &counters_to_dict)
     .def("timing", &timing_to_dict)

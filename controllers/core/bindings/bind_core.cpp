@@ -25,6 +25,7 @@ NB_MODULE(_core, m)
     "Give an ordinary thread (0: the calling one) a time slice [ns]; False if the kernel refuses.");
   vla_ros_core::python::bind_shm(m);
   vla_ros_core::python::bind_control(m);
+  vla_ros_core::python::bind_law(m);
   nb::list names;
   for (auto item : nb::borrow<nb::dict>(m.attr("__dict__")))
   {

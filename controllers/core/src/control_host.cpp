@@ -25,12 +25,6 @@ void copy_pose(const Pose & pose, double * position, double * quat_xyzw) noexcep
   Eigen::Map<Eigen::Vector4d>{quat_xyzw} = pose.rotation.coeffs();
 }
 
-template <typename Derived>
-bool is_finite(const Eigen::MatrixBase<Derived> & v) noexcept
-{
-  return v.allFinite();
-}
-
 }  // namespace
 
 ControlHost::ControlHost(
@@ -43,7 +37,7 @@ ControlHost::ControlHost(
      static_cast<int64_t>(std::llround(1e9 / config.rate_hz)))),
   dt_s_(1.0 / config.rate_hz),
   reference_(config.reference),
-  law_(config.impedance, model_->n_joints()),
+  law_(config.law, model_),
   lease_ring_(ShmRing::prepare(config.shm_prefix + ".lease", kLeaseSlots, sizeof(LeaseRecord), 0)),
   state_ring_(ShmRing::create(config.shm_prefix + ".state", kStateSlots, sizeof(StateRecord), 0)),
   stop_flag_(config.shm_prefix + ".stop")
@@ -79,8 +73,7 @@ void ControlHost::begin_at_measured() noexcept
   model_->update(measurement_.q, measurement_.dq);
   reference_.reset(model_->ee_pose(), config_.initial_gripper_width_m);
   law_.reset(
-    config_.impedance.compensate_gravity ? model_->gravity()
-                                         : JointVector::Zero(model_->n_joints()));
+    law_.config().compensate_gravity ? model_->gravity() : JointVector::Zero(model_->n_joints()));
   fault_ = false;
   consecutive_failures_ = 0;
 }
@@ -90,14 +83,8 @@ void ControlHost::tick(int64_t now_ns) noexcept
   if (plant_->apply_reset()) begin_at_measured();
   plant_->read(measurement_);
   ++seq_;
-  if (is_finite(measurement_.q) && is_finite(measurement_.dq))
-  {
-    model_->update(measurement_.q, measurement_.dq);
-  }
-  else
-  {
-    fault_ = true;
-  }
+  take_law();
+  if (!law_.update(measurement_.q, measurement_.dq, dt_s_)) fault_ = true;
   take_stop(now_ns);
   take_lease(now_ns);
   take_segment(now_ns);
@@ -117,6 +104,25 @@ int64_t ControlHost::run_ticks(int64_t start_ns, uint64_t n) noexcept
     start_ns += period_ns_;
   }
   return start_ns;
+}
+
+void ControlHost::set_law(const LawConfig & config)
+{
+  config.validate(model_->n_joints());
+  // The loop takes it within a tick; until then a second caller must not write over it.
+  for (int i = 0; has_next_law_.load(std::memory_order_acquire) && running_ && i < 1000; ++i)
+  {
+    sleep_until_ns(monotonic_ns() + 1'000'000);
+  }
+  next_law_ = config;
+  has_next_law_.store(true, std::memory_order_release);
+}
+
+void ControlHost::take_law() noexcept
+{
+  if (!has_next_law_.load(std::memory_order_acquire)) return;
+  law_.apply(next_law_);
+  has_next_law_.store(false, std::memory_order_release);
 }
 
 void ControlHost::take_stop(int64_t now_ns) noexcept
@@ -188,11 +194,12 @@ void ControlHost::run_law() noexcept
 {
   if (fault_)
   {
-    law_.compute_damping(*model_, measurement_.dq, dt_s_);
+    law_.compute_damping(dt_s_);
     return;
   }
-  const LawStatus status = law_.compute(
-    *model_, measurement_.q, measurement_.dq, reference_.pose(), reference_.twist(), dt_s_);
+  law_reference_.pose = reference_.pose();
+  law_reference_.twist = reference_.twist();
+  const LawStatus status = law_.compute(law_reference_, dt_s_);
   if (status == LawStatus::kTorqueRateLimited)
   {
     counters_.rate_limited_ticks.fetch_add(1, std::memory_order_relaxed);

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vla_ros_core/robot_model.hpp"
 
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <pinocchio/algorithm/crba.hpp>
 #include <pinocchio/algorithm/frames.hpp>
 #include <pinocchio/algorithm/jacobian.hpp>
@@ -10,9 +14,10 @@
 #include <pinocchio/multibody/data.hpp>
 #include <pinocchio/multibody/model.hpp>
 #include <pinocchio/parsers/urdf.hpp>
+#include <regex>
 #include <sstream>
 
-#include "vla_ros_core/error.hpp"
+#include "vla_ros_core/config_check.hpp"
 
 namespace vla_ros_core
 {
@@ -20,9 +25,42 @@ namespace vla_ros_core
 namespace
 {
 
-pinocchio::Model parse_urdf(const std::string & xml)
+const std::string kJointEnd = "</joint>";
+constexpr double kNoLimitRad = 1e6;
+const std::string kNoLimit =
+  "<limit lower=\"-1e6\" upper=\"1e6\" effort=\"1000\" velocity=\"100\"/>";
+
+/// A continuous joint turns without end: Pinocchio would give it two coordinates, cosine and sine.
+std::string without_continuous_joints(std::string xml)
+{
+  const std::regex continuous("type\\s*=\\s*[\"']continuous[\"']");
+  // A limit element is what makes it revolute; one of its own would win, so effort and velocity of
+  // the original are not needed here.
+  std::string result;
+  auto begin = xml.cbegin();
+  std::smatch match;
+  while (std::regex_search(begin, xml.cend(), match, continuous))
+  {
+    result.append(begin, match[0].first);
+    result += "type=\"revolute\"";
+    begin = match[0].second;
+    const auto tag_end = std::find(begin, xml.cend(), '>');
+    const auto joint_end = std::search(tag_end, xml.cend(), kJointEnd.begin(), kJointEnd.end());
+    std::string body(tag_end == xml.cend() ? tag_end : tag_end + 1, joint_end);
+    body = std::regex_replace(body, std::regex("<limit[^>]*(/>|>[\\s\\S]*?</limit>)"), "");
+    result.append(begin, tag_end == xml.cend() ? tag_end : tag_end + 1);
+    result += kNoLimit;
+    result += body;
+    begin = joint_end;
+  }
+  result.append(begin, xml.cend());
+  return result;
+}
+
+pinocchio::Model parse_urdf(const std::string & text)
 {
   pinocchio::Model model;
+  const std::string xml = without_continuous_joints(text);
   try
   {
     pinocchio::urdf::buildModelFromXML(xml, model);
@@ -65,7 +103,9 @@ pinocchio::Model reduce(const pinocchio::Model & full, const std::vector<std::st
 struct RobotModel::Impl
 {
   pinocchio::Model model;
+  pinocchio::Model weightless;  // the same without gravity: one pass gives the Coriolis torque
   pinocchio::Data data;
+  pinocchio::Inertia ee_body;  // of the last body, without payload
   pinocchio::FrameIndex ee = 0;
   pinocchio::FrameIndex base = 0;
   pinocchio::SE3 base_in_world;
@@ -127,39 +167,134 @@ RobotModel::RobotModel(
   impl_->base = impl_->frame(base_frame);
   pinocchio::framesForwardKinematics(model, impl_->data, impl_->q);
   impl_->base_in_world = impl_->data.oMf[impl_->base];
+  impl_->ee_body = model.inertias[model.frames[impl_->ee].parentJoint];
+  impl_->weightless = model;
+  impl_->weightless.gravity.setZero();
   jacobian_.setZero(6, n_joints_);
   mass_matrix_.setZero(n_joints_, n_joints_);
   gravity_.setZero(n_joints_);
   coriolis_.setZero(n_joints_);
+  bias_.setZero(n_joints_);
+  q_min_ = model.lowerPositionLimit;
+  q_max_ = model.upperPositionLimit;
+  for (int i = 0; i < n_joints_; ++i)
+  {
+    if (q_max_[i] < kNoLimitRad && q_max_[i] > q_min_[i]) continue;
+    q_min_[i] = -std::numeric_limits<double>::infinity();
+    q_max_[i] = std::numeric_limits<double>::infinity();
+  }
 }
 
 RobotModel::~RobotModel() = default;
 
+void RobotModel::set_payload(const Payload & payload)
+{
+  check_range("payload.mass_kg", payload.mass_kg, 0.0, 100.0);
+  for (int i = 0; i < 3; ++i)
+  {
+    check_range("payload.com_m[" + std::to_string(i) + "]", payload.com_m[i], -2.0, 2.0);
+  }
+  const Eigen::Matrix3d & inertia = payload.inertia_kg_m2;
+  const Eigen::Vector3d moments =
+    Eigen::SelfAdjointEigenSolver<Eigen::Matrix3d>(inertia).eigenvalues();
+  const bool is_body = inertia.allFinite() && inertia.isApprox(inertia.transpose(), 1e-9) &&
+                       moments[0] >= -1e-12 && moments[2] <= moments[0] + moments[1] + 1e-9;
+  if (!is_body)
+  {
+    throw Error(
+      "payload.inertia_kg_m2 must be symmetric with moments of which none is larger than the sum "
+      "of the other two");
+  }
+  const pinocchio::Frame & frame = impl_->model.frames[impl_->ee];
+  pinocchio::Inertia body = impl_->ee_body;
+  if (payload.mass_kg > 0.0)
+  {
+    body += frame.placement.act(pinocchio::Inertia(payload.mass_kg, payload.com_m, inertia));
+  }
+  impl_->model.inertias[frame.parentJoint] = body;
+  impl_->weightless.inertias[frame.parentJoint] = body;
+}
+
 void RobotModel::update(const JointVector & q, const JointVector & dq) noexcept
 {
-  pinocchio::Model & model = impl_->model;
+  update(q, dq, ModelTerms{});
+  gravity_ = pinocchio::computeGeneralizedGravity(impl_->model, impl_->data, impl_->q);
+  coriolis_ = bias_ - gravity_;
+}
+
+void RobotModel::update(
+  const JointVector & q, const JointVector & dq, const ModelTerms & terms) noexcept
+{
+  const pinocchio::Model & model = impl_->model;
   pinocchio::Data & data = impl_->data;
   impl_->q = q;
   impl_->dq = dq;
-  pinocchio::computeJointJacobians(model, data, impl_->q);
-  pinocchio::updateFramePlacement(model, data, impl_->ee);
-  impl_->jacobian.setZero();
-  pinocchio::getFrameJacobian(
-    model, data, impl_->ee, pinocchio::LOCAL_WORLD_ALIGNED, impl_->jacobian);
-  const pinocchio::SE3 & base = impl_->base_in_world;
-  const pinocchio::SE3 ee = base.actInv(data.oMf[impl_->ee]);
-  ee_pose_.position = ee.translation();
-  ee_pose_.rotation = Eigen::Quaterniond(ee.rotation()).normalized();
-  jacobian_.topRows<3>().noalias() = base.rotation().transpose() * impl_->jacobian.topRows<3>();
-  jacobian_.bottomRows<3>().noalias() =
-    base.rotation().transpose() * impl_->jacobian.bottomRows<3>();
-  ee_twist_.noalias() = jacobian_ * dq;
-  pinocchio::crba(model, data, impl_->q);
-  mass_matrix_ = data.M;
+  has_mass_ = terms.mass;
+  if (terms.mass)
+  {
+    // In world axes the same pass also leaves the joint Jacobian and placements behind.
+    pinocchio::crba(model, data, impl_->q, pinocchio::Convention::WORLD);
+    copy_mass();
+  }
+  else
+  {
+    pinocchio::computeJointJacobians(model, data, impl_->q);
+  }
+  update_kinematics(dq);
+  if (terms.gravity && terms.coriolis)
+  {
+    bias_ = pinocchio::nonLinearEffects(model, data, impl_->q, impl_->dq);
+  }
+  else if (terms.gravity)
+  {
+    bias_ = pinocchio::computeGeneralizedGravity(model, data, impl_->q);
+  }
+  else if (terms.coriolis)
+  {
+    bias_ = pinocchio::nonLinearEffects(impl_->weightless, data, impl_->q, impl_->dq);
+  }
+}
+
+void RobotModel::require_mass() noexcept
+{
+  if (has_mass_) return;
+  pinocchio::crba(impl_->model, impl_->data, impl_->q, pinocchio::Convention::WORLD);
+  copy_mass();
+  has_mass_ = true;
+}
+
+void RobotModel::copy_mass() noexcept
+{
+  mass_matrix_ = impl_->data.M;
   mass_matrix_.triangularView<Eigen::StrictlyLower>() =
     mass_matrix_.transpose().triangularView<Eigen::StrictlyLower>();
-  gravity_ = pinocchio::computeGeneralizedGravity(model, data, impl_->q);
-  coriolis_ = pinocchio::nonLinearEffects(model, data, impl_->q, impl_->dq) - gravity_;
+}
+
+void RobotModel::update_kinematics(const JointVector & dq) noexcept
+{
+  pinocchio::Data & data = impl_->data;
+  const pinocchio::SE3 & base = impl_->base_in_world;
+  const pinocchio::SE3 & placement = pinocchio::updateFramePlacement(impl_->model, data, impl_->ee);
+  const pinocchio::SE3 ee = base.actInv(placement);
+  ee_pose_.position = ee.translation();
+  ee_pose_.rotation = Eigen::Quaterniond(ee.rotation()).normalized();
+  impl_->jacobian.setZero();
+  pinocchio::getFrameJacobian(
+    impl_->model, data, impl_->ee, pinocchio::LOCAL_WORLD_ALIGNED, impl_->jacobian);
+  const Eigen::Matrix3d to_base = base.rotation().transpose();
+  for (int i = 0; i < n_joints_; ++i)
+  {
+    jacobian_.block<3, 1>(0, i).noalias() = to_base * impl_->jacobian.block<3, 1>(0, i);
+    jacobian_.block<3, 1>(3, i).noalias() = to_base * impl_->jacobian.block<3, 1>(3, i);
+  }
+  ee_twist_.noalias() = jacobian_ * dq;
+}
+
+const JointVector & RobotModel::gravity_only(const JointVector & q) noexcept
+{
+  impl_->q = q;
+  gravity_ = pinocchio::computeGeneralizedGravity(impl_->model, impl_->data, impl_->q);
+  return gravity_;
 }
 
 std::vector<std::string> RobotModel::link_names() const

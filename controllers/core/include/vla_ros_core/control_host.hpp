@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "vla_ros_core/histogram.hpp"
-#include "vla_ros_core/impedance.hpp"
+#include "vla_ros_core/law.hpp"
 #include "vla_ros_core/plant.hpp"
 #include "vla_ros_core/reference.hpp"
 #include "vla_ros_core/shm_ring.hpp"
@@ -26,7 +26,7 @@ struct ControlHostConfig
   double initial_gripper_width_m = 0.08;
   ReferenceConfig reference;
   SegmentLimits segment_limits;
-  ImpedanceConfig impedance;
+  LawConfig law;
 };
 
 /// Numbers for diagnostics. Thread-safety: written by the loop, read by anyone.
@@ -76,6 +76,10 @@ public:
   /// Accept segments again after a stop. Any thread.
   void resume() noexcept { resume_requested_.store(true); }
 
+  /// Use other gains and settings of the law from the next tick on; gains are ramped. Throws Error
+  /// naming the field and its range. Any thread but the loop's own, one at a time.
+  void set_law(const LawConfig & config);
+
   const HostCounters & counters() const noexcept { return counters_; }
   DurationHistogram & period_histogram() noexcept { return period_; }
   DurationHistogram & compute_histogram() noexcept { return compute_; }
@@ -95,6 +99,7 @@ private:
   };
 
   void loop();
+  void take_law() noexcept;
   void take_stop(int64_t now_ns) noexcept;
   void take_lease(int64_t now_ns) noexcept;
   void take_segment(int64_t now_ns) noexcept;
@@ -109,7 +114,8 @@ private:
   int64_t period_ns_;
   double dt_s_;
   ReferenceGenerator reference_;
-  ImpedanceLaw law_;
+  Law law_;
+  LawReference law_reference_;
   std::vector<Source> sources_;
   ShmRing lease_ring_;
   ShmRing state_ring_;
@@ -131,6 +137,8 @@ private:
   DurationHistogram compute_;
   DurationHistogram plant_time_;
   std::atomic<bool> resume_requested_{false};
+  LawConfig next_law_;
+  std::atomic<bool> has_next_law_{false};
   std::atomic<bool> running_{false};
   std::string priority_ = "not started";
   std::thread thread_;
