@@ -228,6 +228,7 @@ void bind_law(nb::module_ & m)
       {
         if (tau.size() != loop.n) throw Error("tau needs " + std::to_string(loop.n) + " values");
         loop.law.reset(to_joint_vector(tau));
+        loop.tau = tau;
       },
       "tau"_a, "Continue from a torque that is already applied.")
     .def_prop_ro("q", view_of(&LawLoop::q), "in: joint positions [rad]")
