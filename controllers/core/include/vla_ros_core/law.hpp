@@ -43,7 +43,7 @@ struct LawReference
 ///   (kOperationalSpace with epsilon > 0: Lambda = A (A A + epsilon^2 I)^-1, A = J M^-1 J^T)
 ///   tau_0 = K_n (q* - q) + D_n (dq* - dq) + gradients, scaled to its limit after projection
 ///
-/// Sources: [Khatib1987], [AlbuSchaeffer2003]; derivation in docs/compliant-control.md.
+/// Sources: Sources and derivation: docs/compliant-control.md.
 ///
 /// update() and compute() are noexcept and do not allocate. Thread-safety: one thread; apply() is
 /// called from that thread too.
