@@ -109,15 +109,15 @@ NB_MODULE(law_bench, m)
     .def_rw("position", &States::position)
     .def_rw("quat_xyzw", &States::quat);
   nb::class_<Durations>(m, "Durations")
-    .def_prop_ro("ours_ns", array_of(&Durations::ours_ns))
-    .def_prop_ro("theirs_ns", array_of(&Durations::theirs_ns))
+    .def_prop_ro("ours_ns", array_of(&Durations::ours_ns), nb::rv_policy::automatic)
+    .def_prop_ro("theirs_ns", array_of(&Durations::theirs_ns), nb::rv_policy::automatic)
     .def_ro("largest_difference_nm", &Durations::largest_difference_nm);
   nb::class_<LoopTimes>(m, "LoopTimes")
-    .def_prop_ro("law_late_ns", array_of(&LoopTimes::law_late_ns))
-    .def_prop_ro("law_period_ns", array_of(&LoopTimes::law_period_ns))
-    .def_prop_ro("law_compute_ns", array_of(&LoopTimes::law_compute_ns))
-    .def_prop_ro("idle_late_ns", array_of(&LoopTimes::idle_late_ns))
-    .def_prop_ro("idle_period_ns", array_of(&LoopTimes::idle_period_ns))
+    .def_prop_ro("law_late_ns", array_of(&LoopTimes::law_late_ns), nb::rv_policy::automatic)
+    .def_prop_ro("law_period_ns", array_of(&LoopTimes::law_period_ns), nb::rv_policy::automatic)
+    .def_prop_ro("law_compute_ns", array_of(&LoopTimes::law_compute_ns), nb::rv_policy::automatic)
+    .def_prop_ro("idle_late_ns", array_of(&LoopTimes::idle_late_ns), nb::rv_policy::automatic)
+    .def_prop_ro("idle_period_ns", array_of(&LoopTimes::idle_period_ns), nb::rv_policy::automatic)
     .def_ro("scheduling", &LoopTimes::scheduling);
   m.def(
     "measure",

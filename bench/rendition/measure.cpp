@@ -117,9 +117,6 @@ Durations measure(Law & law, Rendition * rendition, const States & states, int b
     pair.ours(i);
     if (rendition != nullptr) pair.theirs(i);
   }
-  const JointVector start = JointVector::Zero(states.q.rows());
-  law.reset(start);
-  if (rendition != nullptr) rendition->reset(start);
   for (Eigen::Index first = 0; first < count; first += block)
   {
     const Eigen::Index last = std::min<Eigen::Index>(first + block, count);

@@ -31,7 +31,7 @@ struct Durations
 };
 
 /// Run both over the same states in turns of `block` ticks, so that both see the machine in the
-/// same condition. The first block of each warms up and is run twice.
+/// same condition. Before that, each runs the first block once, after which filters agree.
 Durations measure(
   vla_ros_core::Law & law, Rendition * rendition, const States & states, int block);
 

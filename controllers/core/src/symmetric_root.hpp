@@ -62,7 +62,7 @@ private:
   static constexpr int kMaxSweeps = 12;
   static constexpr int kOrthogonaliseEvery = 1000;
   // Share of X in the smallest d up to which iterating is faster than rotating.
-  static constexpr double kSmall = 2e-3;
+  static constexpr double kSmall = 0.04;
   // Largest change in an iteration after which the next one would change nothing.
   static constexpr double kSettled = 1e-13;
   // Three disjoint planes at a time: their square roots and divisions overlap.
