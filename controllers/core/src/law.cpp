@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "law_kernel.hpp"
-#include "symmetric_eigen.hpp"
 #include "vla_ros_core/error.hpp"
 
 namespace vla_ros_core

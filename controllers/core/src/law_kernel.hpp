@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "symmetric_eigen.hpp"
+#include "symmetric_root.hpp"
 #include "vla_ros_core/law.hpp"
 
 namespace vla_ros_core
@@ -96,8 +96,7 @@ public:
     Matrix6 d = state.gains.extra_damping.asDiagonal();
     if (is_designed(config))
     {
-      const Matrix6 root = eigen_.vectors() * roots_.asDiagonal() * eigen_.vectors().transpose();
-      const Matrix6 half = task_.matrixU().solve(root);
+      const Matrix6 half = task_.matrixU().solve(root_.matrix());
       d += 2.0 * state.gains.damping_ratio * task_.matrixU().solve(half.transpose());
     }
     else
@@ -150,16 +149,10 @@ private:
     if (is_designed(config))
     {
       // G = U^-1 gives Lambda = G G^T and G^-1 K G^-T = U K U^T.
-      const Matrix6 u = task_.matrixU();
-      Matrix6 half;
-      half.noalias() = u.template triangularView<Eigen::Upper>() * g.stiffness;
-      Matrix6 normalised;
-      normalised.noalias() = half * u.transpose();
-      eigen_.update(0.5 * (normalised + normalised.transpose()));
-      roots_ = eigen_.values().cwiseMax(0.0).cwiseSqrt();
+      root_.update(task_.matrixLLT(), g.stiffness);  // its upper triangle is U
       Vector6 v = twist_error;
       task_.matrixL().solveInPlace(v);  // G^T v
-      v = eigen_.vectors() * roots_.cwiseProduct(eigen_.vectors().transpose() * v);
+      v = root_ * v;
       task_.matrixU().solveInPlace(v);  // G v
       wrench += 2.0 * g.damping_ratio * v;
     }
@@ -179,10 +172,9 @@ private:
 
   void update_plain_root(const Matrix6 & stiffness) noexcept
   {
-    plain_eigen_.update(stiffness);
-    plain_root_ = plain_eigen_.vectors() *
-                  plain_eigen_.values().cwiseMax(0.0).cwiseSqrt().asDiagonal() *
-                  plain_eigen_.vectors().transpose();
+    SymmetricRoot6 root;
+    root.update(Matrix6::Identity(), stiffness);
+    plain_root_ = root.matrix();
   }
 
   Vector6 times_inertia(const LawConfig & config, const Vector6 & v) const noexcept
@@ -335,9 +327,7 @@ private:
   Eigen::LLT<Square> mass_;
   Eigen::LLT<Matrix6, Eigen::Upper> task_;
   Matrix6 inverse_inertia_ = Matrix6::Identity();
-  SymmetricEigen6 eigen_;
-  SymmetricEigen6 plain_eigen_;
-  Vector6 roots_ = Vector6::Zero();
+  SymmetricRoot6 root_;
   Matrix6 plain_root_ = Matrix6::Zero();
 };
 

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One comparison, and the median of repeated calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One comparison; smaller is better unless ``what`` says otherwise.
+
+    Attributes:
+        target: largest ratio that is aimed at; 0 where none is.
+    """
+
+    name: str
+    ours: float
+    alternative: float
+    ratio: float
+    unit: str
+    n: int
+    what: str
+    ours_p99: float = 0.0
+    alternative_p99: float = 0.0
+    target: float = 0.0
+
+    def text(self) -> str:
+        """Return two lines for people."""
+        tail = f" p99 {self.ours_p99:.2f} against {self.alternative_p99:.2f}"
+        goal = f" aimed at {self.target:g}" if self.target else ""
+        return (
+            f"{self.name:<36} {self.ours:10.2f} against {self.alternative:10.2f} {self.unit:<10} "
+            f"ratio {self.ratio:.4f}{goal}  (n = {self.n}{tail if self.ours_p99 else ''})\n"
+            f"    {self.what}"
+        )
+
+
+def compared(
+    name: str, ours: float, alternative: float, unit: str, n: int, what: str
+) -> Measurement:
+    """Return the comparison of two numbers."""
+    ratio = ours / alternative
+    return Measurement(
+        name=name, ours=ours, alternative=alternative, ratio=ratio, unit=unit, n=n, what=what
+    )
+
+
+def p50_us(function: Callable[[], object], n: int) -> float:
+    """Return the median duration [us]; the first tenth warms up and is left out."""
+    durations = np.empty(n)
+    for i in range(n):
+        start_ns = time.perf_counter_ns()
+        function()
+        durations[i] = time.perf_counter_ns() - start_ns
+    return float(np.median(durations[n // 10 :])) / 1000.0
