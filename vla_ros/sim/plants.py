@@ -19,6 +19,7 @@ from vla_ros.embodiment.robot import RobotConfig, load_robot
 from vla_ros.errors import ConfigError
 from vla_ros.sim.plant import build_arm_plant, build_plant
 from vla_ros.sim.scene_info import SceneInfo
+from vla_ros.sim.tasks import apply_layout, sample_layout
 
 _FR3_FINGERS = ("fr3_finger_joint1", "fr3_finger_joint2")
 _COMPILE_LIMIT_S = 60.0
@@ -30,7 +31,6 @@ class SimulatedRobot:
 
     Attributes:
         scene: the cell around the arm; None for a bare arm.
-        home_qpos: state of the whole model that a reset of a bare arm goes to.
         finger_joints: joints of the URDF that share the gripper's opening; empty without one.
     """
 
@@ -40,10 +40,21 @@ class SimulatedRobot:
     scene: SceneInfo | None
     finger_joints: tuple[str, ...]
 
-    @property
-    def home_qpos(self) -> list[float]:
-        """State of a bare arm at home: nothing but its joints can move."""
-        return list(self.robot.home_q)
+    def qpos_of(self, seed: int) -> list[float]:
+        """Return the state of the model that a reset goes to: a layout, or the arm at home."""
+        if self.scene is None:
+            return list(self.robot.home_q)
+        return list(apply_layout(self.scene, sample_layout(seed)))
+
+    def cell(self) -> SceneInfo:
+        """Return the cell around the arm.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if self.scene is None:
+            raise ConfigError(f"{self.robot.name} runs without a scene: there is no goal to judge")
+        return self.scene
 
 
 def plant_for(
@@ -73,19 +84,18 @@ def plant_for(
         plant = build_arm_plant(Path(scene_model), config.joint_names, snapshot_ring)
     else:
         with tempfile.TemporaryDirectory(prefix="vla_ros_") as folder:
-            model = _compile(robot, config.name, Path(folder))
+            model = _compile(robot, config.name, Path(folder), rate_hz)
             plant = build_arm_plant(model, config.joint_names, snapshot_ring)
     if abs(plant.timestep_s * rate_hz - 1.0) > 1e-6:
         raise ConfigError(
             f"the model of {config.name} has steps of {plant.timestep_s:g} s, one tick at "
-            f"{rate_hz:g} Hz needs {1.0 / rate_hz:g} s: set rate_hz in the robot file"
+            f"{rate_hz:g} Hz needs {1.0 / rate_hz:g} s: compile it for that rate"
         )
-    plant.request_reset(list(config.home_q))
     return SimulatedRobot(robot=config, arm=arm, plant=plant, scene=None, finger_joints=())
 
 
-def _compile(robot: str, name: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "vla_ros.sim.prepare", robot, str(folder)]
+def _compile(robot: str, name: str, folder: Path, rate_hz: float) -> Path:
+    command = [sys.executable, "-m", "vla_ros.sim.prepare", robot, str(folder), str(rate_hz)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=_COMPILE_LIMIT_S
     )

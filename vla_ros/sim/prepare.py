@@ -39,8 +39,13 @@ def prepare_scene(folder: Path) -> SceneFiles:
     return files
 
 
-def prepare_arm(folder: Path, robot: RobotConfig) -> SceneFiles:
+def prepare_arm(folder: Path, robot: RobotConfig, rate_hz: float | None = None) -> SceneFiles:
     """Compile the bare arm of a robot into ``folder`` and return its file.
+
+    Args:
+        folder: made if it is not there.
+        robot: what its file says.
+        rate_hz: control rate, one physics step per tick; None: that of the robot file.
 
     Raises:
         ConfigError: if the URDF is missing or cannot be read.
@@ -50,9 +55,18 @@ def prepare_arm(folder: Path, robot: RobotConfig) -> SceneFiles:
 
     folder.mkdir(parents=True, exist_ok=True)
     files = SceneFiles(folder / f"{robot.name}.mjb", None)
-    save_model(build_arm(robot, 1.0 / robot.control.rate_hz), files.model)
+    save_model(build_arm(robot, 1.0 / (rate_hz or robot.control.rate_hz)), files.model)
     return files
 
 
+def prepare(folder: Path, scene: str, robot: str) -> SceneFiles:
+    """Compile what a bringup names.
+
+    Raises:
+        ConfigError: if model files are missing.
+    """
+    return prepare_scene(folder) if scene == "table" else prepare_arm(folder, load_robot(robot))
+
+
 if __name__ == "__main__":
-    prepare_arm(Path(sys.argv[2]), load_robot(sys.argv[1]))
+    prepare_arm(Path(sys.argv[2]), load_robot(sys.argv[1]), float(sys.argv[3]))
