@@ -25,9 +25,7 @@ ParameterValue = str | int | float | bool
 class BringupConfig:
     """What to start."""
 
-    robot: str = setting(
-        SIMULATED, "robot to simulate: its name, or a .yaml file of your own"
-    )
+    robot: str = setting(SIMULATED, "robot to simulate: its name, or a .yaml file of your own")
     scene: str = setting(
         "table",
         "what is around the arm: a table with cubes, bowls and cameras, or none",

@@ -21,7 +21,6 @@ from vla_ros.sim.arms import END_EFFECTOR
 from vla_ros.sim.plant import build_arm_plant
 from vla_ros.sim.prepare import prepare_arm
 
-
 # Two rigs of one test must not share their memory.
 _numbers = itertools.count()
 

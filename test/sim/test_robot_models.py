@@ -92,7 +92,7 @@ UR5E = (
 
 
 def ur5e_by_table(q: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the pose of the flange (4, 4) in the controller's base and the potential energy [J]."""
+    """Return the flange (4, 4) in the controller's base and the potential energy [J]."""
     T, energy_j = np.eye(4), 0.0
     for angle, (a, d, alpha, mass, centre) in zip(q, UR5E, strict=True):
         ct, st, ca, sa = np.cos(angle), np.sin(angle), np.cos(alpha), np.sin(alpha)

@@ -11,10 +11,10 @@ import pytest
 from host_rig import speed
 from robot_rig import RobotRig, angle_between, position
 
+from vla_ros.control.arm_parts import PayloadConfig
 from vla_ros.embodiment.arm import arm_of
 from vla_ros.embodiment.robot import RobotConfig, known_robots, load_robot
 from vla_ros.embodiment.robot_parts import ModelSource
-from vla_ros.control.arm_parts import PayloadConfig
 from vla_ros.errors import ConfigError
 from vla_ros.types import ControlMode
 
@@ -172,7 +172,7 @@ def test_moving_arm_comes_to_rest_and_stays(rig: RobotRig, end: str) -> None:
     assert np.linalg.norm(travelled) < 0.02
     rest = position(states[-1])
     rig.run(1.5)
-    # What is left is the last of the twist of the hand, which a damping ratio of 1.4 lets go slowly.
+    # A damping ratio of 1.4 lets the last of the hand's rotation go slowly.
     assert np.linalg.norm(position(rig.host.state()) - rest) < 1e-3
     assert speed(rig.host.state()) < 5e-4
     assert rig.host.counters()["rows_after_expiry"] == 0

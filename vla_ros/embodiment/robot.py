@@ -120,7 +120,7 @@ def parse_robot(text: str, origin: str = "robot file") -> RobotConfig:
     try:
         values = _checked_keys(RobotConfig, data, "")
         for name, kind in _PARTS.items():
-            if values.get(name) is not None:
+            if name in values and (name in _REQUIRED or values[name] is not None):
                 values[name] = kind(**_checked_keys(kind, values[name], f"{name}."))
         control = _checked_keys(ControlConfig, values.get("control") or {}, "control.")
         values["control"] = ControlConfig(**control)
@@ -136,6 +136,7 @@ _PARTS: dict[str, type[Any]] = {
     "payload": PayloadConfig,
     "friction": Friction,
 }
+_REQUIRED = ("limits", "model")
 _TEXT = ("name", "description", "base_frame", "ee_frame", "urdf", "wheel")
 _TEXTS = ("joint_names", "cameras")
 _YES_NO = ("adds_gravity",)
