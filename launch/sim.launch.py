@@ -31,7 +31,7 @@ from lifecycle_msgs.msg import Transition
 from launch import LaunchContext, LaunchDescription
 from vla_ros.bringup import PACKAGE, BringupConfig, NodeSpec, default_run_folder, nodes_for
 from vla_ros.errors import ConfigError
-from vla_ros.sim.prepare import prepare_scene
+from vla_ros.sim.prepare import prepare
 
 # As in vla-ros demo: rendering without a display and on one core, for the control loop needs one.
 ENVIRONMENT = {"MUJOCO_GL": "egl", "LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -56,7 +56,7 @@ def launch_nodes(context: LaunchContext) -> list[Any]:
     config = BringupConfig(**values)
     out = Path(LaunchConfiguration("out").perform(context))
     folder = default_run_folder(out, datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"))
-    scene = prepare_scene(folder / "scene")
+    scene = prepare(folder / "scene", config.scene, config.robot)
     return [action for spec in nodes_for(config, scene) for action in _start(spec)]
 
 

@@ -16,6 +16,7 @@ from vla_ros.sim.prepare import SceneFiles
 
 PACKAGE = "vla_ros"
 SIMULATED = "fr3"
+SCENES = ("table", "none")
 
 ParameterValue = str | int | float | bool
 
@@ -24,8 +25,11 @@ ParameterValue = str | int | float | bool
 class BringupConfig:
     """What to start."""
 
-    robot: str = setting(
-        SIMULATED, "robot to simulate: its name, or a .yaml file of your own for the same arm"
+    robot: str = setting(SIMULATED, "robot to simulate: its name, or a .yaml file of your own")
+    scene: str = setting(
+        "table",
+        "what is around the arm: a table with cubes, bowls and cameras, or none",
+        choices=SCENES,
     )
     policy: str = setting("classical", "slow and fast policy", choices=SLOW_POLICIES)
     slow_latency_ms: float = setting(
@@ -56,10 +60,11 @@ class BringupConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         robot, simulated = load_robot(self.robot), load_robot(SIMULATED)
-        if robot.joint_names != simulated.joint_names:
+        if self.scene == "table" and robot.joint_names != simulated.joint_names:
             raise ConfigError(
-                f"only the joints of {SIMULATED} can be simulated "
-                f"({', '.join(simulated.joint_names)}), got {', '.join(robot.joint_names)}"
+                f"only the joints of {SIMULATED} can be simulated at the table "
+                f"({', '.join(simulated.joint_names)}), got {', '.join(robot.joint_names)}; "
+                "any other robot needs scene none"
             )
 
 
@@ -81,10 +86,13 @@ class NodeSpec:
 
 
 def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
-    """Return the nodes in the order in which they should be started."""
+    """Return the nodes in the order in which they should be started.
+
+    Around a bare arm nothing can be seen or done: it gets a control host and a supervisor.
+    """
     prefix: dict[str, ParameterValue] = {"shm_prefix": config.shm_prefix}
     model: dict[str, ParameterValue] = {"scene_model": str(scene.model)}
-    info: dict[str, ParameterValue] = {"scene_info": str(scene.info)}
+    info: dict[str, ParameterValue] = {"scene_info": str(scene.info or "")}
     slow: dict[str, ParameterValue] = {
         "policy": config.policy,
         "slow_latency_ms": config.slow_latency_ms,
@@ -92,7 +100,7 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
         "busy_threads": config.busy_threads,
     }
     control: dict[str, ParameterValue] = asdict(load_robot(config.robot).control)
-    control["priority"] = config.priority
+    control |= {"priority": config.priority, "robot": config.robot}
     nodes = [
         NodeSpec(
             name="control_node",
@@ -101,6 +109,10 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
             respawn=False,
         ),
         NodeSpec(name="supervisor_node", parameters=prefix, nice=5),
+    ]
+    if config.scene == "none":
+        return nodes
+    nodes += [
         NodeSpec(name="executor_node", parameters=prefix | {"policy": config.policy}, nice=5),
         NodeSpec(name="camera_node", parameters=prefix | model, nice=10),
         NodeSpec(name="vla_node", parameters=prefix | slow, nice=15),

@@ -76,3 +76,11 @@ def _check_range(name: str, value: float, low: float | None, high: float | None,
         return
     limits = f"{'-inf' if low is None else low} to {'inf' if high is None else high}{suffix}"
     raise ConfigError(f"{name} must be {limits}, got {value}{suffix}")
+
+
+def check_finite(name: str, values: object) -> None:
+    """Raise ConfigError unless ``values`` is a tuple of finite numbers."""
+    if not isinstance(values, tuple):
+        raise ConfigError(f"{name} must be a list of numbers, got {values!r}")
+    if not all(math.isfinite(value) for value in values):
+        raise ConfigError(f"{name} must be finite, got {values}")

@@ -114,3 +114,14 @@ def test_two_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) ->
         folder.mkdir()
         seen.add(folder.name)
     assert len(seen) == 3
+
+
+def test_bare_arm_gets_a_control_host_and_a_supervisor_with_its_own_settings() -> None:
+    config = BringupConfig(robot="ur5e", scene="none")
+    listed = nodes_for(config, SceneFiles(Path("/run/ur5e.mjb"), None))
+    assert [spec.name for spec in listed] == ["control_node", "supervisor_node"]
+    parameters = listed[0].parameters
+    assert (parameters["robot"], parameters["scene_info"]) == ("ur5e", "")
+    assert parameters["rate_hz"] == 500.0
+    with pytest.raises(ConfigError, match="any other robot needs scene none"):
+        BringupConfig(robot="ur5e")

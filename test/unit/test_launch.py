@@ -62,7 +62,7 @@ def launch_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "prepare_scene", lambda folder: SCENE)
+    monkeypatch.setattr(module, "prepare", lambda folder, scene, robot: SCENE)
     monkeypatch.setattr(module, "default_run_folder", lambda root, utc: tmp_path)
     return module
 

@@ -53,7 +53,9 @@ class DemoConfig:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_options(parser.add_argument_group("what to do"), DemoConfig)
-    add_options(parser.add_argument_group("what to run"), BringupConfig, hidden=("shm_prefix",))
+    add_options(
+        parser.add_argument_group("what to run"), BringupConfig, hidden=("shm_prefix", "scene")
+    )
 
 
 def run(namespace: argparse.Namespace) -> int:

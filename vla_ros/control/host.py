@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import vla_ros_core as core
+from vla_ros.control.arm_parts import Friction, PayloadConfig
 from vla_ros.control.config import ControlConfig
 from vla_ros.errors import ConfigError
 
@@ -23,6 +24,8 @@ class ArmDescription:
         urdf_xml: text of the URDF.
         joint_names: base to end effector. posture: (n,) [rad]. torque_limit_nm: (n,).
         armature_kg_m2: (n,) rotor inertia seen at the joint.
+        payload: load at the end effector. friction: what the law compensates.
+        compensates_gravity: False where the robot carries its own weight.
     """
 
     urdf_xml: str
@@ -32,6 +35,9 @@ class ArmDescription:
     posture: Sequence[float]
     torque_limit_nm: Sequence[float]
     armature_kg_m2: Sequence[float] = ()
+    payload: PayloadConfig | None = None
+    friction: Friction | None = None
+    compensates_gravity: bool = True
 
 
 def build_model(arm: ArmDescription) -> core.RobotModel:
@@ -41,13 +47,18 @@ def build_model(arm: ArmDescription) -> core.RobotModel:
         ConfigError: if a joint or frame is missing.
     """
     try:
-        return core.RobotModel(
+        model = core.RobotModel(
             arm.urdf_xml,
             list(arm.joint_names),
             arm.base_frame,
             arm.ee_frame,
             list(arm.armature_kg_m2),
         )
+        if arm.payload is not None:
+            xx, yy, zz, xy, xz, yz = arm.payload.inertia_kg_m2
+            inertia = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+            model.set_payload(arm.payload.mass_kg, np.array(arm.payload.com_m), inertia)
+        return model
     except core.Error as error:
         raise ConfigError(str(error)) from error
 
@@ -62,6 +73,13 @@ def to_law_config(config: ControlConfig, arm: ArmDescription) -> core.LawConfig:
     gains.damping_ratio = config.damping_ratio
     gains.nullspace_stiffness = [config.nullspace_stiffness] * n
     law.gains = gains
+    law.compensate_gravity = arm.compensates_gravity
+    if arm.friction is not None:
+        friction = core.FrictionModel()
+        friction.a = list(arm.friction.a_nm)
+        friction.b = list(arm.friction.b_s_rad)
+        friction.c = list(arm.friction.c_rad_s)
+        law.friction = friction
     law.posture = list(arm.posture)
     law.torque_limit = list(arm.torque_limit_nm)
     law.torque_rate_limit = [config.torque_rate_limit_nm_s] * n

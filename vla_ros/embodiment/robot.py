@@ -1,60 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known about a robot: frames, joints, limits, gripper, gains. One YAML file per robot."""
+"""What is known about a robot: frames, joints, limits, model, gains. One YAML file per robot."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vla_ros.config_fields import check_finite
+from vla_ros.control.arm_parts import Friction, PayloadConfig
 from vla_ros.control.config import ControlConfig
+from vla_ros.embodiment.robot_parts import GripperRange, JointLimits, ModelSource
 from vla_ros.errors import ConfigError
 from vla_ros.share import find_shared
 
 _FOLDER = "config/robots"
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointLimits:
-    """Limits that the robot itself enforces, one number per joint, base to end effector."""
-
-    q_min_rad: tuple[float, ...]
-    q_max_rad: tuple[float, ...]
-    dq_max_rad_s: tuple[float, ...]
-    ddq_max_rad_s2: tuple[float, ...]
-    dddq_max_rad_s3: tuple[float, ...]
-    tau_max_nm: tuple[float, ...]
-    dtau_max_nm_s: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            _check_finite(f"limits.{f.name}", getattr(self, f.name))
-            if "_max_" in f.name and f.name != "q_max_rad" and min(getattr(self, f.name)) <= 0:
-                raise ConfigError(f"limits.{f.name} must be > 0, got {getattr(self, f.name)}")
-        for i, (low, high) in enumerate(zip(self.q_min_rad, self.q_max_rad, strict=False)):
-            if low >= high:
-                raise ConfigError(
-                    f"limits of joint {i + 1} must be q_min < q_max, got {low}, {high}"
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class GripperRange:
-    """Opening between the fingers [m]."""
-
-    min_width_m: float
-    max_width_m: float
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.min_width_m < self.max_width_m <= 1.0:
-            raise ConfigError(
-                "gripper must have 0 <= min_width_m < max_width_m <= 1 m, "
-                f"got {self.min_width_m}, {self.max_width_m}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +26,14 @@ class RobotConfig:
 
     Attributes:
         base_frame, ee_frame: every pose is ``ee_frame`` expressed in ``base_frame``.
-        joint_names: n joints, base to end effector. home_q: (n,) [rad].
+        joint_names: n joints, base to end effector. Other joints of the model stay at zero.
+        home_q: (n,) [rad], where a simulation begins.
+        posture_q: (n,) [rad], where the nullspace pulls; empty: ``home_q``.
+        gripper: None without one.
+        adds_gravity: the robot carries its own weight; torques sent to it must not.
+        friction: of the real joints, where it was identified.
         control: settings of the control host.
+        file: where this was read from.
     """
 
     name: str
@@ -74,24 +43,46 @@ class RobotConfig:
     joint_names: tuple[str, ...]
     home_q: tuple[float, ...]
     limits: JointLimits
-    gripper: GripperRange
+    model: ModelSource
+    posture_q: tuple[float, ...] = ()
+    gripper: GripperRange | None = None
+    adds_gravity: bool = False
+    payload: PayloadConfig | None = None
+    friction: Friction | None = None
     control: ControlConfig = field(default_factory=ControlConfig)
     cameras: tuple[str, ...] = ()
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         n = len(self.joint_names)
         if n < 1 or len(set(self.joint_names)) != n:
             raise ConfigError(f"joint_names must be different names, got {self.joint_names}")
-        _check_finite("home_q", self.home_q)
-        columns = {f"limits.{f.name}": getattr(self.limits, f.name) for f in fields(self.limits)}
-        for name, value in {"home_q": self.home_q, **columns}.items():
-            if len(value) != n:
+        self._check_lengths(n)
+        for name in ("home_q", "posture_q"):
+            for joint, q, low, high in zip(
+                self.joint_names,
+                getattr(self, name),
+                self.limits.q_min_rad,
+                self.limits.q_max_rad,
+                strict=False,
+            ):
+                if not low <= q <= high:
+                    raise ConfigError(f"{name} of {joint} must be {low} to {high} rad, got {q}")
+
+    def _check_lengths(self, n: int) -> None:
+        check_finite("home_q", self.home_q)
+        check_finite("posture_q", self.posture_q)
+        columns: dict[str, tuple[float, ...] | None] = {"home_q": self.home_q}
+        columns |= {f"limits.{f.name}": getattr(self.limits, f.name) for f in fields(self.limits)}
+        columns["posture_q"] = self.posture_q or None
+        columns["model.armature_kg_m2"] = self.model.armature_kg_m2 or None
+        if self.friction is not None:
+            columns |= {
+                f"friction.{f.name}": getattr(self.friction, f.name) for f in fields(self.friction)
+            }
+        for name, value in columns.items():
+            if value is not None and len(value) != n:
                 raise ConfigError(f"{name} needs one value per joint ({n}), got {len(value)}")
-        for joint, q, low, high in zip(
-            self.joint_names, self.home_q, self.limits.q_min_rad, self.limits.q_max_rad, strict=True
-        ):
-            if not low <= q <= high:
-                raise ConfigError(f"home_q of {joint} must be {low} to {high} rad, got {q}")
 
 
 def known_robots() -> list[str]:
@@ -117,7 +108,7 @@ def load_robot(name_or_path: str) -> RobotConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    return parse_robot(text, str(path))
+    return replace(parse_robot(text, str(path)), file=path)
 
 
 def parse_robot(text: str, origin: str = "robot file") -> RobotConfig:
@@ -128,10 +119,9 @@ def parse_robot(text: str, origin: str = "robot file") -> RobotConfig:
         raise ConfigError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
     try:
         values = _checked_keys(RobotConfig, data, "")
-        values["limits"] = JointLimits(**_checked_keys(JointLimits, values["limits"], "limits."))
-        values["gripper"] = GripperRange(
-            **_checked_keys(GripperRange, values["gripper"], "gripper.")
-        )
+        for name, kind in _PARTS.items():
+            if name in values and (name in _REQUIRED or values[name] is not None):
+                values[name] = kind(**_checked_keys(kind, values[name], f"{name}."))
         control = _checked_keys(ControlConfig, values.get("control") or {}, "control.")
         values["control"] = ControlConfig(**control)
         return RobotConfig(**values)
@@ -139,16 +129,25 @@ def parse_robot(text: str, origin: str = "robot file") -> RobotConfig:
         raise ConfigError(f"{origin}: {error}") from error
 
 
-_TEXT = ("name", "description", "base_frame", "ee_frame")
+_PARTS: dict[str, type[Any]] = {
+    "limits": JointLimits,
+    "model": ModelSource,
+    "gripper": GripperRange,
+    "payload": PayloadConfig,
+    "friction": Friction,
+}
+_REQUIRED = ("limits", "model")
+_TEXT = ("name", "description", "base_frame", "ee_frame", "urdf", "wheel")
 _TEXTS = ("joint_names", "cameras")
-_NESTED = ("limits", "gripper", "control")
+_YES_NO = ("adds_gravity",)
+_NESTED = (*_PARTS, "control")
 
 
 def _checked_keys(kind: type[Any], data: object, prefix: str) -> dict[str, Any]:
     """Return the values of a mapping whose keys are exactly the fields of a dataclass."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{prefix or 'the file '}must be a mapping, got {type(data).__name__}")
-    allowed = {f.name: f for f in fields(kind)}
+    allowed = {f.name: f for f in fields(kind) if f.name != "file"}
     unknown = [str(key) for key in data if key not in allowed]
     if unknown:
         raise ConfigError(
@@ -177,6 +176,10 @@ def _converted(where: str, key: str, value: object) -> Any:
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f"{where} must be a list of names, got {value!r}")
         return tuple(value)
+    if key in _YES_NO:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where} must be true or false, got {value!r}")
+        return value
     if isinstance(value, list):
         return tuple(_number(f"{where}[{i}]", v) for i, v in enumerate(value))
     return _number(where, value)
@@ -186,10 +189,3 @@ def _number(where: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where} must be a number, got {value!r}")
     return float(value)
-
-
-def _check_finite(name: str, values: object) -> None:
-    if not isinstance(values, tuple):
-        raise ConfigError(f"{name} must be a list of numbers, got {values!r}")
-    if not all(math.isfinite(value) for value in values):
-        raise ConfigError(f"{name} must be finite, got {values}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,16 +29,13 @@ from vla_ros.nodes.process import set_process_nice, thread_ids
 from vla_ros.nodes.rings import unpack_snapshot
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.sim.judge import Judge, JudgeVerdict
-from vla_ros.sim.plant import FR3_JOINTS, build_plant, fr3_arm
-from vla_ros.sim.scene_info import SceneInfo
-from vla_ros.sim.tasks import apply_layout, sample_layout
+from vla_ros.sim.plants import plant_for
 from vla_ros.types import ControlMode
 
 _CALLBACK_NICE = 3
 _STATUS_EVERY = 5  # published cycles
 _TF_EVERY = 2
 _JUDGE_EVERY = 10
-_FINGERS = ("fr3_finger_joint1", "fr3_finger_joint2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +43,13 @@ class ControlNodeConfig(ControlConfig):
     """Parameters of the control node."""
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
-    scene_model: str = setting("", "compiled scene (.mjb)", read_only=True)
-    scene_info: str = setting("", "description of the scene (.json)", read_only=True)
+    robot: str = setting("fr3", "robot: its name, or a .yaml file of your own", read_only=True)
+    scene_model: str = setting(
+        "", "compiled model (.mjb); empty: the bare arm is compiled now", read_only=True
+    )
+    scene_info: str = setting(
+        "", "description of the scene (.json); empty: there is only the arm", read_only=True
+    )
     priority: str = setting(
         "auto",
         "scheduling of the control thread",
@@ -76,12 +77,13 @@ class ControlNode(VlaNode):
 
     def on_setup(self, config: ControlNodeConfig) -> None:
         """Build the simulation and the control host; publish what never changes."""
-        self._info = SceneInfo.load(Path(config.scene_info))
-        arm = fr3_arm()
+        snapshot_ring = f"{config.shm_prefix}.sim_snapshot"
+        self._simulated = plant_for(
+            config.robot, config.scene_model, config.scene_info, snapshot_ring, config.rate_hz
+        )
+        arm, self._plant = self._simulated.arm, self._simulated.plant
         self._tree = UrdfTree(arm.urdf_xml)
         self._base_frame = arm.base_frame
-        snapshot_ring = f"{config.shm_prefix}.sim_snapshot"
-        self._plant = build_plant(Path(config.scene_model), snapshot_ring)
         self._host = build_host(config, arm, self._plant, config.shm_prefix)
         self._reader = core.StateReader(config.shm_prefix)
         self._snapshot = core.ShmRing.open(snapshot_ring)
@@ -91,7 +93,7 @@ class ControlNode(VlaNode):
         self._verdict = JudgeVerdict(False, 0.0, "no goal")
         self._create_interfaces()
         self._publish_static(arm.urdf_xml)
-        self._plant.request_reset(list(apply_layout(self._info, sample_layout(0))))
+        self._plant.request_reset(self._simulated.qpos_of(seed=0))
 
     def on_start(self) -> None:
         """Let the control thread run."""
@@ -162,15 +164,15 @@ class ControlNode(VlaNode):
     ) -> ResetScene.Response:
         try:
             goal = parse_instruction(request.goal) if request.goal else None
-            layout = sample_layout(request.seed)
-            judge = Judge(self._info, goal) if goal else None
+            qpos = self._simulated.qpos_of(request.seed)
+            judge = Judge(self._simulated.cell(), goal) if goal else None
         except VlaRosError as error:
             response.success, response.message = False, str(error)
             return response
         before = self._plant.scene_epoch
         with self._judge_lock:
             self._judge, self._judged_epoch = judge, before + 1
-        self._plant.request_reset(list(apply_layout(self._info, layout)))
+        self._plant.request_reset(qpos)
         response.success, response.message = True, f"layout of seed {request.seed}"
         response.scene_epoch = before + 1
         return response
@@ -188,13 +190,14 @@ class ControlNode(VlaNode):
 
     def _publish_state(self, state: dict[str, Any], with_tf: bool) -> None:
         stamp = self.ros_time(state["tick_ns"])
-        finger = 0.5 * state["gripper_width_m"]
+        fingers = self._simulated.finger_joints
+        at_rest = [0.0] * len(fingers)
         joints = JointState()
         joints.header.stamp = stamp
-        joints.name = [*FR3_JOINTS, *_FINGERS]
-        joints.position = [*state["q"], finger, finger]
-        joints.velocity = [*state["dq"], 0.0, 0.0]
-        joints.effort = [*state["tau"], 0.0, 0.0]
+        joints.name = [*self._simulated.arm.joint_names, *fingers]
+        joints.position = [*state["q"], *(0.5 * state["gripper_width_m"] for _ in fingers)]
+        joints.velocity = [*state["dq"], *at_rest]
+        joints.effort = [*state["tau"], *at_rest]
         self._joint_pub.publish(joints)
         self._pose_pub.publish(self._pose(stamp, state["position"], state["quat_xyzw"]))
         self._commanded_pub.publish(
@@ -260,7 +263,10 @@ class ControlNode(VlaNode):
         self._urdf_pub.publish(String(data=urdf_xml))
         stamp = self.ros_time(core.monotonic_ns())
         world = LinkTransform("world", self._tree.root, np.zeros(3), np.array([0, 0, 0, 1.0]))
-        fixed = [world, *self._tree.fixed_transforms()]
+        # Joints that nothing moves, such as the legs below an arm, stand at zero.
+        moved = {*self._simulated.arm.joint_names, *self._simulated.finger_joints}
+        standing = {name: 0.0 for name in self._tree.moving_joints if name not in moved}
+        fixed = [world, *self._tree.fixed_transforms(), *self._tree.moving_transforms(standing)]
         self._tf_static_pub.publish(
             TFMessage(transforms=[transform_to_msg(t, stamp) for t in fixed])
         )
