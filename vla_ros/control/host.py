@@ -61,9 +61,7 @@ def build_host(
 
 def _to_setup(config: ControlConfig, arm: ArmDescription) -> core.ArmSetup:
     law = to_law_config(config, arm)
-    return core.ArmSetup(
-        build_model(arm), law, arm.base_frame, arm.ee_frame, list(arm.joint_names)
-    )
+    return core.ArmSetup(build_model(arm), law, arm.base_frame, arm.ee_frame, list(arm.joint_names))
 
 
 def _to_target_config(config: ControlConfig) -> core.TargetConfig:

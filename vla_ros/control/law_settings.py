@@ -125,9 +125,7 @@ class LawSettings:
         ge=1e-4,
         le=3.2,
     )
-    gain_ramp_s: float = setting(
-        0.1, "time constant of changed gains", unit="s", ge=0.0, le=10.0
-    )
+    gain_ramp_s: float = setting(0.1, "time constant of changed gains", unit="s", ge=0.0, le=10.0)
     stiffening_power_w: float = setting(
         5.0, "most power that rising stiffness puts into the spring", unit="W", ge=0.01, le=1000.0
     )

@@ -181,49 +181,12 @@ nb::tuple period_bins(ControlHost & host)
   return nb::make_tuple(edges, counts);
 }
 
-void bind_target_config(nb::module_ & m)
-{
-  nb::class_<TargetConfig>(m, "TargetConfig", "Limits of plain targets; see target.hpp.")
-    .def(nb::init<>())
-    .def_rw("max_speed_m_s", &TargetConfig::max_speed_m_s)
-    .def_rw("max_speed_rad_s", &TargetConfig::max_speed_rad_s)
-    .def_rw("max_acceleration_m_s2", &TargetConfig::max_acceleration_m_s2)
-    .def_rw("max_acceleration_rad_s2", &TargetConfig::max_acceleration_rad_s2)
-    .def_rw("brake_m_s2", &TargetConfig::brake_m_s2)
-    .def_rw("brake_rad_s2", &TargetConfig::brake_rad_s2)
-    .def_rw("max_joint_speed_rad_s", &TargetConfig::max_joint_speed_rad_s)
-    .def_rw("max_joint_acceleration_rad_s2", &TargetConfig::max_joint_acceleration_rad_s2)
-    .def_rw("max_distance_m", &TargetConfig::max_distance_m)
-    .def_rw("max_angle_rad", &TargetConfig::max_angle_rad)
-    .def_rw("max_joint_distance_rad", &TargetConfig::max_joint_distance_rad)
-    .def_rw("max_force_n", &TargetConfig::max_force_n)
-    .def_rw("max_torque_nm", &TargetConfig::max_torque_nm)
-    .def_rw("max_age_s", &TargetConfig::max_age_s)
-    .def_rw("max_ahead_s", &TargetConfig::max_ahead_s)
-    .def_rw("max_extrapolation_s", &TargetConfig::max_extrapolation_s)
-    .def_rw("timeout_s", &TargetConfig::timeout_s)
-    .def_rw("wrench_decay_s", &TargetConfig::wrench_decay_s)
-    .def_rw("hold_time_constant_s", &TargetConfig::hold_time_constant_s)
-    .def_rw("acceleration_feed_forward", &TargetConfig::acceleration_feed_forward);
-}
-
 void bind_configs(nb::module_ & m)
 {
-  nb::class_<ReferenceConfig>(m, "ReferenceConfig")
-    .def(nb::init<>())
-    .def_rw("max_speed_m_s", &ReferenceConfig::max_speed_m_s)
-    .def_rw("max_speed_rad_s", &ReferenceConfig::max_speed_rad_s)
-    .def_rw("brake_m_s2", &ReferenceConfig::brake_m_s2)
-    .def_rw("brake_rad_s2", &ReferenceConfig::brake_rad_s2)
-    .def_rw("seam_time_constant_s", &ReferenceConfig::seam_time_constant_s)
-    .def_rw("acceleration_feed_forward", &ReferenceConfig::acceleration_feed_forward);
-
   nb::class_<SegmentLimits>(m, "SegmentLimits")
     .def(nb::init<>())
     .def_rw("max_speed_m_s", &SegmentLimits::max_speed_m_s)
     .def_rw("max_speed_rad_s", &SegmentLimits::max_speed_rad_s);
-
-  bind_target_config(m);
 
   nb::class_<ControlHostConfig>(m, "ControlHostConfig")
     .def(nb::init<>())
@@ -429,6 +392,7 @@ void bind_host(nb::module_ & m)
 
 void bind_control(nb::module_ & m)
 {
+  bind_reference(m);
   bind_configs(m);
   bind_model(m);
   bind_host(m);

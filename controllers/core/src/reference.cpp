@@ -12,6 +12,8 @@ namespace vla_ros_core
 namespace
 {
 
+constexpr double kLongestTick_s = 0.01;
+
 /// Shorten a vector to at most `limit`.
 Eigen::Vector3d limited(const Eigen::Vector3d & v, double limit) noexcept
 {
@@ -74,7 +76,10 @@ void ReferenceGenerator::accept(
   capture_ns_ = stamp.capture_oldest_ns;
   has_segment_ = true;
   const Sample target = sample_segment(segment_, now_ns);
-  offset_ = pose_error(target.pose, pose_);
+  // The reference is still where it was at the last update: compare with the rows of that time.
+  const double since_s =
+    std::clamp(1e-9 * static_cast<double>(now_ns - updated_ns_), 0.0, kLongestTick_s);
+  offset_ = pose_error(displaced(target.pose, -since_s * target.twist), pose_);
   offset_rate_ = twist_ - target.twist;
   mode_ = Mode::kTrack;
 }
@@ -100,6 +105,7 @@ void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose & measur
     ++expired_brakes_;
     release();
   }
+  updated_ns_ = now_ns;
   acceleration_.setZero();
   switch (mode_)
   {

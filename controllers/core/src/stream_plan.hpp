@@ -94,7 +94,8 @@ public:
   {
     count_ = 0;
     period_s_ = kUsualPeriod_s;
-    rate_ = zero;
+    rate_ = mean_rate_ = change_ = last_change_ = zero;
+    mean_stamp_ns_ = 0;
   }
 
   bool is_in_order(int64_t stamp_ns) const noexcept
@@ -120,14 +121,22 @@ public:
       period_s_ = count_ == 1 ? wanted : period_s_ + 0.2 * (wanted - period_s_);
       if (rate == nullptr) estimate(stamp_ns, point, dt_s, bounds);
     }
-    if (rate != nullptr) rate_ = *rate;
+    if (rate != nullptr)
+    {
+      if (count_ > 0) follow_change(stamp_ns, *rate, bounds);
+      mean_rate_ = rate_ = *rate;
+      mean_stamp_ns_ = stamp_ns;
+    }
     newest_ = (newest_ + 1) % kHistory;
     history_[newest_] = {stamp_ns, point};
     count_ = std::min(count_ + 1, kHistory);
   }
 
   double period_s() const noexcept { return period_s_; }
+  /// Velocity at the newest target.
   const Vector & rate() const noexcept { return rate_; }
+  /// Its change, as far as the last two changes agree.
+  const Vector & acceleration() const noexcept { return change_; }
 
 private:
   struct Entry
@@ -153,10 +162,34 @@ private:
     const double span_s = std::max(seconds(entry(age).stamp_ns, stamp_ns), kShortestPeriod_s);
     const Vector seen = difference(entry(age).point, point) / span_s;
     // A jump is no motion: what no arm could speed up to is believed only bit by bit.
-    const Vector change = seen - rate_;
-    const double excess = bounds.acceleration(change) / std::max(dt_s, kShortestPeriod_s);
-    rate_ += change / std::max(1.0, excess);
+    Vector mean = mean_rate_;
+    const Vector step = seen - mean_rate_;
+    const double excess = bounds.acceleration(step) / std::max(dt_s, kShortestPeriod_s);
+    mean += step / std::max(1.0, excess);
+    mean /= std::max(1.0, bounds.speed(mean));
+    const auto mean_ns = stamp_ns - static_cast<int64_t>(0.5e9 * span_s);
+    if (count_ > 1) follow_change(mean_ns, mean, bounds);
+    mean_rate_ = mean;
+    mean_stamp_ns_ = mean_ns;
+    rate_ = mean + 0.5 * span_s * change_;
     rate_ /= std::max(1.0, bounds.speed(rate_));
+  }
+
+  /// Of two successive changes of velocity the smaller counts, and none if they disagree in sign:
+  /// a steady turn is followed without delay, a jump or noise is not continued.
+  void follow_change(int64_t stamp_ns, const Vector & rate, const Bounds & bounds) noexcept
+  {
+    const double dt_s = std::max(seconds(mean_stamp_ns_, stamp_ns), kShortestPeriod_s);
+    Vector seen = (rate - mean_rate_) / dt_s;
+    seen /= std::max(1.0, bounds.acceleration(seen));
+    for (Eigen::Index i = 0; i < seen.size(); ++i)
+    {
+      const bool agree = seen[i] * last_change_[i] > 0.0;
+      change_[i] = !agree                                          ? 0.0
+                   : std::abs(seen[i]) < std::abs(last_change_[i]) ? seen[i]
+                                                                   : last_change_[i];
+    }
+    last_change_ = seen;
   }
 
   std::array<Entry, kHistory> history_{};
@@ -164,6 +197,10 @@ private:
   size_t count_ = 0;
   double period_s_ = kUsualPeriod_s;
   Vector rate_;
+  Vector mean_rate_;  // over the last window, that is, at its middle
+  int64_t mean_stamp_ns_ = 0;
+  Vector change_;
+  Vector last_change_;
 };
 
 }  // namespace vla_ros_core

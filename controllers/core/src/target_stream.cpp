@@ -161,10 +161,12 @@ struct TargetStream::Impl
       pose_bounds);
     pose_clock = {now_ns, now_ns, true};
     is_holding = false;
-    const Vector6 rate = pose_estimate.rate();
     const double least_s = std::max(pose_estimate.period_s(), kShortestPath_s);
     const double ahead_s = ahead(target.stamp_ns, now_ns, least_s);
-    const Pose goal = displaced(point, rate * ahead_s);
+    const Vector6 turn = ahead_s * pose_estimate.acceleration();
+    const Pose goal = displaced(point, ahead_s * (pose_estimate.rate() + 0.5 * turn));
+    Vector6 rate = pose_estimate.rate() + turn;
+    rate /= std::max(1.0, pose_bounds.speed(rate));
     const double duration_s = path_duration_s<Vector6>(
       pose_error(motion.pose, goal), motion.twist, rate, least_s, pose_bounds);
     pose_path = PosePath(motion.pose, motion.twist, goal, rate, duration_s);
@@ -183,9 +185,13 @@ struct TargetStream::Impl
       joint_bounds);
     if (q.size() == 0) q = start_q;
     joint_clock = {now_ns, now_ns, true};
-    const JointVector rate = joint_estimate.rate();
     const double least_s = std::max(joint_estimate.period_s(), kShortestPath_s);
-    const JointVector goal = (point + rate * ahead(target.stamp_ns, now_ns, least_s))
+    const double ahead_s = ahead(target.stamp_ns, now_ns, least_s);
+    const JointVector turn = ahead_s * joint_estimate.acceleration();
+    JointVector rate = joint_estimate.rate();
+    rate += turn;
+    rate /= std::max(1.0, joint_bounds.speed(rate));
+    const JointVector goal = (point + ahead_s * (joint_estimate.rate() + 0.5 * turn))
                                .cwiseMax(names.q_min)
                                .cwiseMin(names.q_max);
     joint_path.from = q;

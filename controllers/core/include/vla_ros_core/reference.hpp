@@ -74,6 +74,7 @@ private:
   Mode mode_ = Mode::kIdle;
   SegmentRecord segment_{};
   bool has_segment_ = false;
+  int64_t updated_ns_ = 0;
   uint64_t segment_seq_ = 0;
   int64_t capture_ns_ = 0;
   Pose pose_;
