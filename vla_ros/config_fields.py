@@ -24,7 +24,10 @@ def setting(
     choices: Sequence[str] = (),
     read_only: bool = False,
 ) -> Any:
-    """Return a dataclass field that carries its description, unit, bounds and choices."""
+    """Return a dataclass field that carries its description, unit, bounds and choices.
+
+    A tuple of numbers as default makes a list of numbers; the bounds then hold for each.
+    """
     return field(
         default=default,
         metadata={
@@ -48,6 +51,9 @@ def check_fields(config: Any) -> None:
         if "description" not in f.metadata:
             continue
         value = getattr(config, f.name)
+        if isinstance(f.default, tuple):
+            _check_numbers(f.name, value, f.metadata)
+            continue
         _check_type(f.name, value, f.default)
         if isinstance(value, int | float) and not isinstance(value, bool):
             _check_range(f.name, value, f.metadata["ge"], f.metadata["le"], f.metadata["unit"])
@@ -66,6 +72,14 @@ def _check_type(name: str, value: Any, default: Any) -> None:
         raise ConfigError(
             f"{name} must be {expected.__name__}, got {type(value).__name__} {value!r}"
         )
+
+
+def _check_numbers(name: str, values: Any, metadata: Any) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigError(f"{name} must be a list of numbers, got {values!r}")
+    for i, value in enumerate(values):
+        _check_type(f"{name}[{i}]", value, 0.0)
+        _check_range(f"{name}[{i}]", value, metadata["ge"], metadata["le"], metadata["unit"])
 
 
 def _check_range(name: str, value: float, low: float | None, high: float | None, unit: str) -> None:

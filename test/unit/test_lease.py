@@ -121,7 +121,7 @@ def test_restored_holder_has_time_to_be_heard_again_but_not_for_ever() -> None:
 
 
 def test_unknown_source_is_refused_and_the_known_ones_are_named() -> None:
-    with pytest.raises(SafetyError, match=r"one of policy, teleop, got 'cat'"):
+    with pytest.raises(SafetyError, match=r"one of policy, teleop, topic, got 'cat'"):
         LeaseTable().claim("cat", NOW_NS)
 
 

@@ -29,7 +29,9 @@ def _descriptor(f: Field[Any]) -> ParameterDescriptor:
     if meta["choices"]:
         descriptor.additional_constraints = "one of " + ", ".join(meta["choices"])
     low, high = meta["ge"], meta["le"]
-    if low is not None and high is not None:
+    if isinstance(f.default, tuple):  # ROS knows ranges of single numbers only
+        descriptor.additional_constraints = f"each {low} to {high}"
+    elif low is not None and high is not None:
         if isinstance(f.default, float):
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=float(low), to_value=float(high))
@@ -53,7 +55,8 @@ def declare_parameters(node: Node, config_type: type[Config]) -> Config:
         if override is not None:
             # Judged by the dataclass first: its message names value and range, rclpy's does not.
             config_type(**{f.name: override.value})
-        node.declare_parameter(f.name, f.default, _descriptor(f))
+        default = list(f.default) if isinstance(f.default, tuple) else f.default
+        node.declare_parameter(f.name, default, _descriptor(f))
     return read_parameters(node, config_type)
 
 

@@ -159,6 +159,8 @@ def _command(name: str) -> list[str]:
 def _to_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple):
+        return str(list(value))
     # A text that YAML would read as a number or nothing must stay a text.
     return f"'{value}'" if isinstance(value, str) else str(value)
 

@@ -14,7 +14,7 @@ KEEPALIVE_NS = 300 * NS_PER_MS
 # After a restart or a freeze of the supervisor the holder's signs of life take a while to arrive.
 RESTORE_NS = 3000 * NS_PER_MS
 # Higher outranks lower: a person takes over from a policy, never the other way round.
-RANKS = {"policy": 1, "teleop": 2}
+RANKS = {"policy": 1, "topic": 1, "teleop": 2}
 
 
 @dataclass(frozen=True)

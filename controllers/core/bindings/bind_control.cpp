@@ -37,12 +37,14 @@ nb::dict state_to_dict(const StateRecord & s)
   d["q"] = to_list(s.q, n);
   d["dq"] = to_list(s.dq, n);
   d["tau"] = to_list(s.tau, n);
+  d["tau_external"] = to_list(s.tau_external, n);
   d["position"] = to_list(s.position, 3);
   d["quat_xyzw"] = to_list(s.quat_xyzw, 4);
   d["twist"] = to_list(s.twist, 6);
   d["ref_position"] = to_list(s.ref_position, 3);
   d["ref_quat_xyzw"] = to_list(s.ref_quat_xyzw, 4);
   d["ref_twist"] = to_list(s.ref_twist, 6);
+  d["wrench_external"] = to_list(s.wrench_external, 6);
   d["gripper_width_m"] = s.gripper_width_m;
   d["gripper_target_m"] = s.gripper_target_m;
   d["segment_seq"] = s.segment_seq;
@@ -59,8 +61,8 @@ nb::dict state_to_dict(const StateRecord & s)
 class StateReader
 {
 public:
-  explicit StateReader(const std::string & shm_prefix)
-  : ring_(ShmRing::open(shm_prefix + ".state", 0))
+  StateReader(const std::string & shm_prefix, const std::string & arm)
+  : ring_(ShmRing::open(shm_prefix + ".state" + (arm.empty() ? "" : "." + arm), 0))
   {
   }
 
@@ -114,19 +116,34 @@ private:
   ShmRing ring_;
 };
 
+template <typename Counts>
+nb::dict by_reason(const Counts & counts, Rejection first, Rejection last)
+{
+  nb::dict d;
+  for (auto i = static_cast<size_t>(first); i <= static_cast<size_t>(last); ++i)
+  {
+    d[to_string(static_cast<Rejection>(i))] = counts[i].load();
+  }
+  return d;
+}
+
+nb::dict targets_by_reason(const HostCounters & c)
+{
+  nb::dict d = by_reason(c.targets_rejected, Rejection::kWrongFrame, Rejection::kUnknownArm);
+  d.update(by_reason(c.targets_rejected, Rejection::kNotFinite, Rejection::kQuaternion));
+  return d;
+}
+
 nb::dict counters_to_dict(const ControlHost & host)
 {
   const HostCounters & c = host.counters();
-  nb::dict rejected;
-  for (uint32_t i = 1; i < static_cast<uint32_t>(Rejection::kCount); ++i)
-  {
-    rejected[to_string(static_cast<Rejection>(i))] = c.rejected[i].load();
-  }
   nb::dict d;
   d["ticks"] = c.ticks.load();
   d["skipped"] = c.skipped.load();
   d["accepted"] = c.accepted.load();
-  d["rejected"] = rejected;
+  d["rejected"] = by_reason(c.rejected, Rejection::kRowCount, Rejection::kEpoch);
+  d["targets_accepted"] = c.targets_accepted.load();
+  d["targets_rejected"] = targets_by_reason(c);
   d["expired_brakes"] = c.expired_brakes.load();
   d["rows_after_expiry"] = c.rows_after_expiry.load();
   d["not_finite"] = c.not_finite.load();
@@ -166,14 +183,6 @@ nb::tuple period_bins(ControlHost & host)
 
 void bind_configs(nb::module_ & m)
 {
-  nb::class_<ReferenceConfig>(m, "ReferenceConfig")
-    .def(nb::init<>())
-    .def_rw("max_speed_m_s", &ReferenceConfig::max_speed_m_s)
-    .def_rw("max_speed_rad_s", &ReferenceConfig::max_speed_rad_s)
-    .def_rw("brake_m_s2", &ReferenceConfig::brake_m_s2)
-    .def_rw("brake_rad_s2", &ReferenceConfig::brake_rad_s2)
-    .def_rw("seam_time_constant_s", &ReferenceConfig::seam_time_constant_s);
-
   nb::class_<SegmentLimits>(m, "SegmentLimits")
     .def(nb::init<>())
     .def_rw("max_speed_m_s", &SegmentLimits::max_speed_m_s)
@@ -184,10 +193,26 @@ void bind_configs(nb::module_ & m)
     .def_rw("rate_hz", &ControlHostConfig::rate_hz)
     .def_rw("shm_prefix", &ControlHostConfig::shm_prefix)
     .def_rw("sources", &ControlHostConfig::sources)
+    .def_rw("target_source", &ControlHostConfig::target_source)
+    .def_rw("targets_need_lease", &ControlHostConfig::targets_need_lease)
+    .def_rw("plant_joint_names", &ControlHostConfig::plant_joint_names)
     .def_rw("initial_gripper_width_m", &ControlHostConfig::initial_gripper_width_m)
     .def_rw("reference", &ControlHostConfig::reference)
-    .def_rw("segment_limits", &ControlHostConfig::segment_limits)
-    .def_rw("law", &ControlHostConfig::law);
+    .def_rw("target", &ControlHostConfig::target)
+    .def_rw("segment_limits", &ControlHostConfig::segment_limits);
+
+  nb::class_<ArmSetup>(m, "ArmSetup", "One end effector that a control host drives.")
+    .def(
+      "__init__",
+      [](
+        ArmSetup * self, std::shared_ptr<RobotModel> model, const LawConfig & law,
+        const std::string & base_frame, const std::string & ee_frame,
+        const std::vector<std::string> & joint_names)
+      {
+        const TargetNames names = TargetNames::of_arm(*model, base_frame, ee_frame, joint_names);
+        new (self) ArmSetup{std::move(model), law, names};
+      },
+      "model"_a, "law"_a, "base_frame"_a, "ee_frame"_a, "joint_names"_a);
 }
 
 nb::dict model_terms(const RobotModel & model)
@@ -249,6 +274,47 @@ void bind_model(nb::module_ & m)
       });
 }
 
+std::string reason_of(Rejection reason)
+{
+  return reason == Rejection::kNone ? "" : to_string(reason);
+}
+
+std::string set_target_pose(
+  ControlHost & host, const std::vector<double> & position, const std::vector<double> & quat_xyzw,
+  const std::vector<double> & twist, const std::string & frame, int64_t stamp_ns,
+  const std::string & arm)
+{
+  if (position.size() != 3 || quat_xyzw.size() != 4 || (!twist.empty() && twist.size() != 6))
+  {
+    throw Error("a pose target needs 3 + 4 values and a twist of 6 or none");
+  }
+  PoseTarget target;
+  target.stamp_ns = stamp_ns;
+  target.has_twist = twist.empty() ? 0 : 1;
+  std::copy(position.begin(), position.end(), target.position);
+  std::copy(quat_xyzw.begin(), quat_xyzw.end(), target.quat_xyzw);
+  std::copy(twist.begin(), twist.end(), target.twist);
+  return reason_of(host.set_target_pose(target, frame, arm));
+}
+
+std::string set_target_joint(
+  ControlHost & host, const std::vector<std::string> & joint_names, const std::vector<double> & q,
+  const std::vector<double> & dq, int64_t stamp_ns, const std::string & arm)
+{
+  return reason_of(host.set_target_joint(joint_names, q, dq, stamp_ns, arm));
+}
+
+std::string set_target_wrench(
+  ControlHost & host, const std::vector<double> & wrench, const std::string & frame,
+  int64_t stamp_ns, const std::string & arm)
+{
+  if (wrench.size() != 6) throw Error("a wrench needs 6 values");
+  WrenchTarget target;
+  target.stamp_ns = stamp_ns;
+  std::copy(wrench.begin(), wrench.end(), target.wrench);
+  return reason_of(host.set_target_wrench(target, frame, arm));
+}
+
 void bind_host(nb::module_ & m)
 {
   nb::class_<Plant>(m, "Plant", "The robot as the control host sees it.");
@@ -276,12 +342,8 @@ void bind_host(nb::module_ & m)
 #endif
   nb::class_<ControlHost>(m, "ControlHost", "The one loop that owns the arm.")
     .def(
-      "__init__",
-      [](
-        ControlHost * self, const ControlHostConfig & config, std::shared_ptr<RobotModel> model,
-        std::shared_ptr<Plant> plant)
-      { new (self) ControlHost(config, std::move(model), std::move(plant)); },
-      "config"_a, "model"_a, "plant"_a)
+      nb::init<const ControlHostConfig &, const std::vector<ArmSetup> &, std::shared_ptr<Plant>>(),
+      "config"_a, "arms"_a, "plant"_a)
     .def(
       "run_ticks", &ControlHost::run_ticks, "start_ns"_a, "n"_a,
       nb::call_guard<nb::gil_scoped_release>(), "Virtual time: n ticks from start_ns.")
@@ -291,17 +353,34 @@ void bind_host(nb::module_ & m)
     .def("stop", &ControlHost::stop)
     .def("resume", &ControlHost::resume)
     .def(
-      "set_law", &ControlHost::set_law, "config"_a,
+      "set_law", &ControlHost::set_law, "config"_a, "arm"_a = "",
+      nb::call_guard<nb::gil_scoped_release>(),
       "Use other gains from the next tick on; raises Error naming the field and its range.")
+    .def(
+      "set_target_pose", &set_target_pose, "position"_a, "quat_xyzw"_a,
+      "twist"_a = std::vector<double>{}, "frame"_a = "", "stamp_ns"_a = 0, "arm"_a = "",
+      "Follow a pose [m] with twist (6,), if known. Returns why it is refused, or ''.")
+    .def(
+      "set_target_joint", &set_target_joint, "joint_names"_a, "q"_a, "dq"_a = std::vector<double>{},
+      "stamp_ns"_a = 0, "arm"_a = "",
+      "Follow joint positions [rad]. Returns why they are refused, or ''.")
+    .def(
+      "set_target_wrench", &set_target_wrench, "wrench"_a, "frame"_a = "", "stamp_ns"_a = 0,
+      "arm"_a = "", "Apply a wrench (6,) [N, N·m]. Returns why it is refused, or ''.")
+    .def_prop_ro("arms", &ControlHost::ee_frames)
     .def("clear_timing", &ControlHost::clear_timing)
     .def("counters", &counters_to_dict)
     .def("timing", &timing_to_dict)
     .def("period_bins", &period_bins)
-    .def("state", [](const ControlHost & host) { return state_to_dict(host.last_state()); })
+    .def(
+      "state", [](const ControlHost & host, const std::string & arm)
+      { return state_to_dict(host.last_state(arm)); }, "arm"_a = "")
     .def_prop_ro("running", &ControlHost::running)
     .def_prop_ro("priority", &ControlHost::priority);
   nb::class_<StateReader>(m, "StateReader", "Reads the state a control host publishes.")
-    .def(nb::init<const std::string &>(), "shm_prefix"_a)
+    .def(
+      nb::init<const std::string &, const std::string &>(), "shm_prefix"_a, "arm"_a = "",
+      "arm: end effector of any arm but the first")
     .def("latest", &StateReader::latest)
     .def("at", &StateReader::at, "seq"_a)
     .def("since", &StateReader::since, "seq"_a, "Every tick after seq, as columns.")
@@ -313,6 +392,7 @@ void bind_host(nb::module_ & m)
 
 void bind_control(nb::module_ & m)
 {
+  bind_reference(m);
   bind_configs(m);
   bind_model(m);
   bind_host(m);

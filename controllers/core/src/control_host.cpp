@@ -5,6 +5,7 @@
 #include <cstring>
 #include <future>
 
+#include "arm_channel.hpp"
 #include "vla_ros_core/config_check.hpp"
 #include "vla_ros_core/realtime.hpp"
 
@@ -14,53 +15,50 @@ namespace vla_ros_core
 namespace
 {
 
-constexpr int kFailuresToFault = 5;
-constexpr uint32_t kStateSlots = 2048;  // two seconds at 1 kHz: anchors of slow policies stay there
-constexpr uint32_t kSegmentSlots = 8;
 constexpr uint32_t kLeaseSlots = 4;
 
-void copy_pose(const Pose & pose, double * position, double * quat_xyzw) noexcept
+void check_source(const std::string & source)
 {
-  Eigen::Map<Eigen::Vector3d>{position} = pose.position;
-  Eigen::Map<Eigen::Vector4d>{quat_xyzw} = pose.rotation.coeffs();
+  if (source.empty() || source.size() >= kNameLength)
+  {
+    throw Error("a source name needs 1 to 31 characters, got '" + source + "'");
+  }
 }
 
 }  // namespace
 
 ControlHost::ControlHost(
-  const ControlHostConfig & config, std::shared_ptr<RobotModel> model, std::shared_ptr<Plant> plant)
+  const ControlHostConfig & config, const std::vector<ArmSetup> & arms,
+  std::shared_ptr<Plant> plant)
 : config_(config),
-  model_(std::move(model)),
   plant_(std::move(plant)),
   period_ns_(
     (check_range("rate_hz", config.rate_hz, 10.0, 4000.0),
      static_cast<int64_t>(std::llround(1e9 / config.rate_hz)))),
   dt_s_(1.0 / config.rate_hz),
-  reference_(config.reference),
-  law_(config.law, model_),
   lease_ring_(ShmRing::prepare(config.shm_prefix + ".lease", kLeaseSlots, sizeof(LeaseRecord), 0)),
-  state_ring_(ShmRing::create(config.shm_prefix + ".state", kStateSlots, sizeof(StateRecord), 0)),
   stop_flag_(config.shm_prefix + ".stop")
 {
-  if (plant_->n_joints() != model_->n_joints())
+  for (const std::string & source : config_.sources) check_source(source);
+  if (!config_.target_source.empty()) check_source(config_.target_source);
+  int n_joints = 0;
+  for (const ArmSetup & arm : arms)
+  {
+    const std::string suffix = arms_.empty() ? "" : "." + arm.names.ee_frame;
+    if (find_arm(arm.names.ee_frame) != nullptr && !arms_.empty())
+    {
+      throw Error("two arms have the end effector '" + arm.names.ee_frame + "'");
+    }
+    arms_.push_back(std::make_unique<ArmChannel>(config_, arm, suffix, counters_));
+    n_joints += arm.model->n_joints();
+  }
+  if (plant_->n_joints() != n_joints || arms_.empty())
   {
     throw Error(
-      "the plant has " + std::to_string(plant_->n_joints()) + " joints, the model " +
-      std::to_string(model_->n_joints()));
+      "the plant has " + std::to_string(plant_->n_joints()) + " joints, the arms " +
+      std::to_string(n_joints));
   }
-  for (const std::string & source : config_.sources)
-  {
-    if (source.empty() || source.size() >= kNameLength)
-    {
-      throw Error("a source name needs 1 to 31 characters, got '" + source + "'");
-    }
-    sources_.push_back(
-      {source,
-       ShmRing::prepare(
-         config_.shm_prefix + ".segment." + source, kSegmentSlots, sizeof(SegmentRecord), 0)});
-    // What was sent before this host lived is not for it.
-    sources_.back().last_seq = sources_.back().ring.head();
-  }
+  tau_.setZero(n_joints);
   stops_seen_ = stop_flag_.count();
   begin_at_measured();
 }
@@ -70,27 +68,37 @@ ControlHost::~ControlHost() { shutdown(); }
 void ControlHost::begin_at_measured() noexcept
 {
   plant_->read(measurement_);
-  model_->update(measurement_.q, measurement_.dq);
-  reference_.reset(model_->ee_pose(), config_.initial_gripper_width_m);
-  law_.reset(
-    law_.config().compensate_gravity ? model_->gravity() : JointVector::Zero(model_->n_joints()));
+  for (const auto & arm : arms_) arm->begin(measurement_);
   fault_ = false;
-  consecutive_failures_ = 0;
 }
 
 void ControlHost::tick(int64_t now_ns) noexcept
 {
+  now_ns_.store(now_ns, std::memory_order_relaxed);
   if (plant_->apply_reset()) begin_at_measured();
   plant_->read(measurement_);
   ++seq_;
-  take_law();
-  if (!law_.update(measurement_.q, measurement_.dq, dt_s_)) fault_ = true;
+  for (const auto & arm : arms_)
+  {
+    if (!arm->read(measurement_, dt_s_)) arm->set_fault();
+  }
   take_stop(now_ns);
   take_lease(now_ns);
-  take_segment(now_ns);
-  reference_.update(now_ns, dt_s_, model_->ee_pose());
-  run_law();
-  plant_->write(law_.tau(), reference_.gripper_width_m());
+  const Rejection gate = target_gate();
+  for (const auto & arm : arms_)
+  {
+    if (authority_ >= 0 && !stopped_ && !fault_) arm->take_segment(authority_, epoch_, now_ns);
+    arm->update_reference(now_ns, dt_s_, gate);
+    arm->run_law(dt_s_);
+    arm->write(tau_);
+  }
+  for (const auto & arm : arms_)
+  {
+    if (!arm->fault() || fault_) continue;
+    fault_ = true;
+    release();
+  }
+  plant_->write(tau_, arms_.front()->gripper_width_m());
   publish_state(now_ns);
   counters_.ticks.fetch_add(1, std::memory_order_relaxed);
 }
@@ -106,23 +114,81 @@ int64_t ControlHost::run_ticks(int64_t start_ns, uint64_t n) noexcept
   return start_ns;
 }
 
-void ControlHost::set_law(const LawConfig & config)
+ArmChannel * ControlHost::find_arm(const std::string & ee_frame) const noexcept
 {
-  config.validate(model_->n_joints());
-  // The loop takes it within a tick; until then a second caller must not write over it.
-  for (int i = 0; has_next_law_.load(std::memory_order_acquire) && running_ && i < 1000; ++i)
+  for (const auto & arm : arms_)
   {
-    sleep_until_ns(monotonic_ns() + 1'000'000);
+    if (ee_frame.empty() || arm->ee_frame() == ee_frame) return arm.get();
   }
-  next_law_ = config;
-  has_next_law_.store(true, std::memory_order_release);
+  return nullptr;
 }
 
-void ControlHost::take_law() noexcept
+std::vector<std::string> ControlHost::ee_frames() const
 {
-  if (!has_next_law_.load(std::memory_order_acquire)) return;
-  law_.apply(next_law_);
-  has_next_law_.store(false, std::memory_order_release);
+  std::vector<std::string> names;
+  for (const auto & arm : arms_) names.push_back(arm->ee_frame());
+  return names;
+}
+
+void ControlHost::set_law(const LawConfig & config, const std::string & ee_frame)
+{
+  ArmChannel * arm = find_arm(ee_frame);
+  if (arm == nullptr)
+  {
+    std::string known;
+    for (const std::string & name : ee_frames()) known += (known.empty() ? "" : ", ") + name;
+    throw Error("no end effector '" + ee_frame + "'; there are " + known);
+  }
+  arm->set_law(config, running_.load());
+}
+
+Rejection ControlHost::count_target(Rejection reason) noexcept
+{
+  if (reason == Rejection::kNone)
+  {
+    counters_.targets_accepted.fetch_add(1, std::memory_order_relaxed);
+  }
+  else
+  {
+    counters_.targets_rejected[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+  }
+  return reason;
+}
+
+Rejection ControlHost::set_target_pose(
+  const PoseTarget & target, const std::string & frame, const std::string & ee_frame) noexcept
+{
+  ArmChannel * arm = find_arm(ee_frame);
+  if (arm == nullptr) return count_target(Rejection::kUnknownArm);
+  return count_target(arm->targets().set_pose(target, frame, now_ns_.load()));
+}
+
+Rejection ControlHost::set_target_joint(
+  const std::vector<std::string> & joint_names, const std::vector<double> & q,
+  const std::vector<double> & dq, int64_t stamp_ns, const std::string & ee_frame) noexcept
+{
+  ArmChannel * arm = find_arm(ee_frame);
+  if (arm == nullptr) return count_target(Rejection::kUnknownArm);
+  return count_target(arm->targets().set_joint(joint_names, q, dq, stamp_ns, now_ns_.load()));
+}
+
+Rejection ControlHost::set_target_wrench(
+  const WrenchTarget & target, const std::string & frame, const std::string & ee_frame) noexcept
+{
+  ArmChannel * arm = find_arm(ee_frame);
+  if (arm == nullptr) return count_target(Rejection::kUnknownArm);
+  return count_target(arm->targets().set_wrench(target, frame, now_ns_.load()));
+}
+
+void ControlHost::release() noexcept
+{
+  for (const auto & arm : arms_) arm->release();
+}
+
+Rejection ControlHost::target_gate() const noexcept
+{
+  if (stopped_ || fault_) return Rejection::kStopped;
+  return authority_ == kTargets ? Rejection::kNone : Rejection::kNoAuthority;
 }
 
 void ControlHost::take_stop(int64_t now_ns) noexcept
@@ -134,7 +200,7 @@ void ControlHost::take_stop(int64_t now_ns) noexcept
     stopped_ = true;
     stop_received_ns_ = now_ns;
     counters_.stops.fetch_add(1, std::memory_order_relaxed);
-    reference_.release();
+    release();
     // A stop wins over a resume that arrived in the same tick.
     resume_requested_.store(false);
   }
@@ -144,132 +210,85 @@ void ControlHost::take_stop(int64_t now_ns) noexcept
   }
 }
 
+int ControlHost::holder_of(const LeaseRecord & lease, int64_t now_ns) const noexcept
+{
+  if (lease.expiry_ns > now_ns)
+  {
+    for (size_t i = 0; i < config_.sources.size(); ++i)
+    {
+      if (std::strncmp(config_.sources[i].c_str(), lease.source, kNameLength) == 0)
+      {
+        return static_cast<int>(i);
+      }
+    }
+    const bool is_targets =
+      !config_.target_source.empty() &&
+      std::strncmp(config_.target_source.c_str(), lease.source, kNameLength) == 0;
+    if (is_targets) return kTargets;
+  }
+  return config_.target_source.empty() || config_.targets_need_lease ? kNobody : kTargets;
+}
+
 void ControlHost::take_lease(int64_t now_ns) noexcept
 {
   LeaseRecord lease{};
   if (lease_ring_.read_latest(nullptr, &lease, sizeof(lease), nullptr) != 0) lease_ = lease;
-  Source * holder = nullptr;
-  if (lease_.expiry_ns > now_ns)
-  {
-    for (Source & source : sources_)
-    {
-      if (std::strncmp(source.name.c_str(), lease_.source, kNameLength) == 0) holder = &source;
-    }
-  }
-  const uint32_t epoch = holder == nullptr ? 0 : lease_.epoch;
+  const int holder = holder_of(lease_, now_ns);
+  const bool has_lease = holder != kNobody && lease_.expiry_ns > now_ns;
+  const uint32_t epoch = has_lease ? lease_.epoch : 0;
   if (holder != authority_ || epoch != epoch_)
   {
     authority_ = holder;
     epoch_ = epoch;
-    reference_.release();
+    release();
   }
 }
 
-void ControlHost::take_segment(int64_t now_ns) noexcept
+Mode ControlHost::mode_of(const ArmChannel & arm) const noexcept
 {
-  if (authority_ == nullptr || stopped_ || fault_) return;
-  if (authority_->ring.head() == authority_->last_seq) return;
-  LatencyStamp stamp{};
-  uint64_t bytes = 0;
-  const uint64_t seq = authority_->ring.read_latest(&stamp, &incoming_, sizeof(incoming_), &bytes);
-  if (seq == 0) return;
-  authority_->last_seq = seq;
-  const uint64_t needed = offsetof(SegmentRecord, rows) + incoming_.n_rows * sizeof(SegmentRow);
-  Rejection reason = Rejection::kRowCount;
-  if (bytes >= offsetof(SegmentRecord, rows) && incoming_.n_rows <= kMaxRows && bytes >= needed)
-  {
-    reason = check_segment(incoming_, now_ns, config_.segment_limits);
-  }
-  if (reason == Rejection::kNone && incoming_.epoch != epoch_) reason = Rejection::kEpoch;
-  if (reason != Rejection::kNone)
-  {
-    counters_.rejected[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
-    return;
-  }
-  reference_.accept(incoming_, seq, stamp, now_ns);
-  counters_.accepted.fetch_add(1, std::memory_order_relaxed);
-}
-
-void ControlHost::run_law() noexcept
-{
-  if (fault_)
-  {
-    law_.compute_damping(dt_s_);
-    return;
-  }
-  law_reference_.pose = reference_.pose();
-  law_reference_.twist = reference_.twist();
-  const LawStatus status = law_.compute(law_reference_, dt_s_);
-  if (status == LawStatus::kTorqueRateLimited)
-  {
-    counters_.rate_limited_ticks.fetch_add(1, std::memory_order_relaxed);
-  }
-  else if (status == LawStatus::kTorqueLimited)
-  {
-    counters_.torque_limited_ticks.fetch_add(1, std::memory_order_relaxed);
-  }
-  if (status != LawStatus::kNotFinite)
-  {
-    consecutive_failures_ = 0;
-    return;
-  }
-  counters_.not_finite.fetch_add(1, std::memory_order_relaxed);
-  reference_.release();
-  if (++consecutive_failures_ >= kFailuresToFault) fault_ = true;
-}
-
-Mode ControlHost::mode() const noexcept
-{
-  if (fault_) return Mode::kFault;
+  if (arm.fault()) return Mode::kFault;
   if (stopped_) return Mode::kStopped;
-  return reference_.mode();
+  return arm.mode();
 }
 
 void ControlHost::publish_state(int64_t now_ns) noexcept
 {
   StateRecord & s = state_;
-  const int n = model_->n_joints();
   s.seq = seq_;
   s.tick_ns = now_ns;
-  s.mode = static_cast<uint32_t>(mode());
   s.epoch = epoch_;
-  s.n_joints = static_cast<uint32_t>(n);
   s.scene_epoch = plant_->scene_epoch();
-  for (int i = 0; i < n; ++i)
-  {
-    s.q[i] = measurement_.q[i];
-    s.dq[i] = measurement_.dq[i];
-    s.tau[i] = law_.tau()[i];
-  }
-  copy_pose(model_->ee_pose(), s.position, s.quat_xyzw);
-  copy_pose(reference_.pose(), s.ref_position, s.ref_quat_xyzw);
-  Eigen::Map<Vector6>{s.twist} = model_->ee_twist();
-  Eigen::Map<Vector6>{s.ref_twist} = reference_.twist();
   s.gripper_width_m = measurement_.gripper_width_m;
-  s.gripper_target_m = reference_.gripper_width_m();
-  s.segment_seq = reference_.segment_seq();
-  s.segment_capture_ns = reference_.segment_capture_ns();
-  s.segment_valid_until_ns = reference_.segment_valid_until_ns();
   s.stop_count = stops_seen_;
   s.stop_requested_ns = stop_flag_.requested_ns();
   s.stop_received_ns = stop_received_ns_;
-  std::strncpy(s.source, authority_ == nullptr ? "" : authority_->name.c_str(), kNameLength);
+  const char * source = "";
+  if (authority_ == kTargets) source = config_.target_source.c_str();
+  if (authority_ >= 0) source = config_.sources[static_cast<size_t>(authority_)].c_str();
+  std::strncpy(s.source, source, kNameLength);
   LatencyStamp stamp{};
   stamp.magic = kStampMagic;
   stamp.version = 1;
   stamp.seq = seq_;
   stamp.state_ns = now_ns;
-  state_ring_.write(stamp, &s, sizeof(s));
+  uint64_t expired_brakes = 0;
+  uint64_t rows_after_expiry = 0;
+  for (const auto & arm : arms_)
+  {
+    s.mode = static_cast<uint32_t>(mode_of(*arm));
+    arm->publish(s, stamp);
+    expired_brakes += arm->expired_brakes();
+    rows_after_expiry += arm->rows_after_expiry();
+  }
   plant_->publish(seq_, now_ns);
-  counters_.expired_brakes.store(reference_.expired_brakes(), std::memory_order_relaxed);
-  counters_.rows_after_expiry.store(reference_.rows_after_expiry(), std::memory_order_relaxed);
+  counters_.expired_brakes.store(expired_brakes, std::memory_order_relaxed);
+  counters_.rows_after_expiry.store(rows_after_expiry, std::memory_order_relaxed);
 }
 
-StateRecord ControlHost::last_state() const noexcept
+StateRecord ControlHost::last_state(const std::string & ee_frame) const noexcept
 {
-  StateRecord record{};
-  state_ring_.read_latest(nullptr, &record, sizeof(record), nullptr);
-  return record;
+  const ArmChannel * arm = find_arm(ee_frame);
+  return arm == nullptr ? StateRecord{} : arm->last_state();
 }
 
 void ControlHost::start(const std::string & priority)

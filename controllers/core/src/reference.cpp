@@ -12,6 +12,8 @@ namespace vla_ros_core
 namespace
 {
 
+constexpr double kLongestTick_s = 0.01;
+
 /// Shorten a vector to at most `limit`.
 Eigen::Vector3d limited(const Eigen::Vector3d & v, double limit) noexcept
 {
@@ -58,6 +60,7 @@ void ReferenceGenerator::reset(const Pose & pose, double gripper_width_m) noexce
   pose_ = pose;
   hold_pose_ = pose;
   twist_.setZero();
+  acceleration_.setZero();
   offset_.setZero();
   offset_rate_.setZero();
   gripper_width_m_ = gripper_width_m;
@@ -68,11 +71,15 @@ void ReferenceGenerator::accept(
   int64_t now_ns) noexcept
 {
   segment_ = segment;
+  complete_twists(segment_);
   segment_seq_ = segment_seq;
   capture_ns_ = stamp.capture_oldest_ns;
   has_segment_ = true;
   const Sample target = sample_segment(segment_, now_ns);
-  offset_ = pose_error(target.pose, pose_);
+  // The reference is still where it was at the last update: compare with the rows of that time.
+  const double since_s =
+    std::clamp(1e-9 * static_cast<double>(now_ns - updated_ns_), 0.0, kLongestTick_s);
+  offset_ = pose_error(displaced(target.pose, -since_s * target.twist), pose_);
   offset_rate_ = twist_ - target.twist;
   mode_ = Mode::kTrack;
 }
@@ -83,6 +90,14 @@ void ReferenceGenerator::release() noexcept
   if (mode_ == Mode::kTrack) mode_ = Mode::kBrake;
 }
 
+void ReferenceGenerator::brake_from(const Pose & pose, const Vector6 & twist) noexcept
+{
+  has_segment_ = false;
+  mode_ = Mode::kBrake;
+  pose_ = pose;
+  twist_ = twist;
+}
+
 void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose & measured) noexcept
 {
   if (mode_ == Mode::kTrack && now_ns > end_of_segment_ns(segment_))
@@ -90,6 +105,8 @@ void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose & measur
     ++expired_brakes_;
     release();
   }
+  updated_ns_ = now_ns;
+  acceleration_.setZero();
   switch (mode_)
   {
     case Mode::kTrack:
@@ -134,7 +151,9 @@ void ReferenceGenerator::track(int64_t now_ns, double dt_s) noexcept
   allowed.head<3>() = limited(step.head<3>(), config_.max_speed_m_s * dt_s);
   allowed.tail<3>() = limited(step.tail<3>(), config_.max_speed_rad_s * dt_s);
   pose_ = displaced(pose_, allowed);
-  if (!(allowed - step).isZero(0.0)) offset_ = pose_error(target.pose, pose_);
+  const bool is_limited = !(allowed - step).isZero(0.0);
+  if (is_limited) offset_ = pose_error(target.pose, pose_);
+  if (config_.acceleration_feed_forward && !is_limited) acceleration_ = target.acceleration;
   pose_.rotation.normalize();
   twist_ = target.twist + offset_rate_;
   twist_.head<3>() = limited(twist_.head<3>(), config_.max_speed_m_s);

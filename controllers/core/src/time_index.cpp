@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hermite.hpp"
+
 namespace vla_ros_core
 {
 
@@ -37,12 +39,23 @@ Eigen::Map<const Vector6> twist_of(const SegmentRow & row) noexcept
   return Eigen::Map<const Vector6>(row.twist);
 }
 
+Pose pose_of(const SegmentRow & row) noexcept
+{
+  return {position_of(row), rotation_of(row).normalized()};
+}
+
 Rejection check_row(const SegmentRow & row) noexcept
 {
   if (!is_finite(row)) return Rejection::kNotFinite;
   const double norm = rotation_of(row).norm();
   if (std::abs(norm - 1.0) > kQuaternionTolerance) return Rejection::kQuaternion;
   return Rejection::kNone;
+}
+
+bool is_too_fast(const SegmentRow & row, const SegmentLimits & limits) noexcept
+{
+  return twist_of(row).head<3>().norm() > limits.max_speed_m_s ||
+         twist_of(row).tail<3>().norm() > limits.max_speed_rad_s;
 }
 
 Rejection check_step(
@@ -83,6 +96,36 @@ const char * to_string(Rejection reason) noexcept
       return "expired";
     case Rejection::kEpoch:
       return "other authority epoch";
+    case Rejection::kWrongFrame:
+      return "not in the base frame";
+    case Rejection::kUnknownFrame:
+      return "unknown frame";
+    case Rejection::kLength:
+      return "wrong number of values";
+    case Rejection::kUnknownJoint:
+      return "unknown joint";
+    case Rejection::kRepeatedJoint:
+      return "joint named twice";
+    case Rejection::kJointLimit:
+      return "beyond a joint limit";
+    case Rejection::kTooFar:
+      return "too far from the reference";
+    case Rejection::kTooFast:
+      return "faster than allowed";
+    case Rejection::kTooLarge:
+      return "wrench larger than allowed";
+    case Rejection::kFuture:
+      return "from the future";
+    case Rejection::kTooOld:
+      return "too old";
+    case Rejection::kOutOfOrder:
+      return "older than the last one";
+    case Rejection::kNoAuthority:
+      return "no authority";
+    case Rejection::kStopped:
+      return "stopped";
+    case Rejection::kUnknownArm:
+      return "unknown end effector";
     case Rejection::kCount:
       break;
   }
@@ -96,6 +139,10 @@ Rejection check_segment(
   for (uint32_t i = 0; i < segment.n_rows; ++i)
   {
     Rejection reason = check_row(segment.rows[i]);
+    if (reason == Rejection::kNone && is_too_fast(segment.rows[i], limits))
+    {
+      reason = Rejection::kSpeed;
+    }
     if (reason == Rejection::kNone && i > 0)
     {
       reason = check_step(segment.rows[i - 1], segment.rows[i], limits);
@@ -112,6 +159,40 @@ int64_t end_of_segment_ns(const SegmentRecord & segment) noexcept
   return std::min(segment.rows[segment.n_rows - 1].target_ns, segment.valid_until_ns);
 }
 
+void complete_twists(SegmentRecord & segment) noexcept
+{
+  const uint32_t n = segment.n_rows;
+  for (uint32_t i = 0; i < n; ++i)
+  {
+    if (!twist_of(segment.rows[i]).isZero(0.0)) return;
+  }
+  Vector6 before = Vector6::Zero();
+  double before_s = 0.0;
+  for (uint32_t i = 0; i < n; ++i)
+  {
+    Vector6 after = Vector6::Zero();
+    double after_s = 0.0;
+    if (i + 1 < n)
+    {
+      const SegmentRow & a = segment.rows[i];
+      const SegmentRow & b = segment.rows[i + 1];
+      after_s = 1e-9 * static_cast<double>(b.target_ns - a.target_ns);
+      after = pose_error(pose_of(a), pose_of(b)) / after_s;
+    }
+    // The slope of the parabola through three rows; at an end, that of the line through two.
+    const double sum_s = before_s + after_s;
+    if (sum_s > 0.0)
+    {
+      Eigen::Map<Vector6>{segment.rows[i].twist} =
+        (before_s == 0.0 || after_s == 0.0)
+          ? Vector6(before + after)
+          : Vector6((after_s * before + before_s * after) / sum_s);
+    }
+    before = after;
+    before_s = after_s;
+  }
+}
+
 Sample sample_segment(const SegmentRecord & segment, int64_t now_ns) noexcept
 {
   Sample sample;
@@ -120,19 +201,19 @@ Sample sample_segment(const SegmentRecord & segment, int64_t now_ns) noexcept
   if (next == 0 || next == segment.n_rows)
   {
     const SegmentRow & row = segment.rows[next == 0 ? 0 : segment.n_rows - 1];
-    sample.pose.position = position_of(row);
-    sample.pose.rotation = rotation_of(row).normalized();
+    sample.pose = pose_of(row);
     if (next != 0) sample.twist = twist_of(row);
     sample.gripper_width_m = row.gripper_width_m;
     return sample;
   }
   const SegmentRow & a = segment.rows[next - 1];
   const SegmentRow & b = segment.rows[next];
-  const double fraction =
-    static_cast<double>(now_ns - a.target_ns) / static_cast<double>(b.target_ns - a.target_ns);
-  sample.pose.position = (1.0 - fraction) * position_of(a) + fraction * position_of(b);
-  sample.pose.rotation = rotation_of(a).normalized().slerp(fraction, rotation_of(b).normalized());
-  sample.twist = (1.0 - fraction) * twist_of(a) + fraction * twist_of(b);
+  const double duration_s = 1e-9 * static_cast<double>(b.target_ns - a.target_ns);
+  const PosePath path(pose_of(a), twist_of(a), pose_of(b), twist_of(b), duration_s);
+  const Motion motion = path.at(1e-9 * static_cast<double>(now_ns - a.target_ns));
+  sample.pose = motion.pose;
+  sample.twist = motion.twist;
+  sample.acceleration = motion.acceleration;
   sample.gripper_width_m = a.gripper_width_m;
   return sample;
 }

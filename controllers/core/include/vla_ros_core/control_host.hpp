@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,19 +13,33 @@
 #include "vla_ros_core/plant.hpp"
 #include "vla_ros_core/reference.hpp"
 #include "vla_ros_core/shm_ring.hpp"
+#include "vla_ros_core/target.hpp"
 
 namespace vla_ros_core
 {
+
+class ArmChannel;
+
+/// One end effector that a control host drives.
+struct ArmSetup
+{
+  std::shared_ptr<RobotModel> model;
+  LawConfig law;
+  TargetNames names;
+};
 
 struct ControlHostConfig
 {
   double rate_hz = 1000.0;
   std::string shm_prefix;
   std::vector<std::string> sources;  ///< who may send segments; one ring each
+  std::string target_source;         ///< the source that plain targets are; empty: they are refused
+  bool targets_need_lease = true;    ///< false: they lead whenever nobody else holds a lease
+  std::vector<std::string> plant_joint_names;  ///< in the order of the plant
   double initial_gripper_width_m = 0.08;
   ReferenceConfig reference;
+  TargetConfig target;
   SegmentLimits segment_limits;
-  LawConfig law;
 };
 
 /// Numbers for diagnostics. Thread-safety: written by the loop, read by anyone.
@@ -36,6 +49,8 @@ struct HostCounters
   std::atomic<uint64_t> skipped{0};
   std::atomic<uint64_t> accepted{0};
   std::array<std::atomic<uint64_t>, static_cast<size_t>(Rejection::kCount)> rejected{};
+  std::atomic<uint64_t> targets_accepted{0};
+  std::array<std::atomic<uint64_t>, static_cast<size_t>(Rejection::kCount)> targets_rejected{};
   std::atomic<uint64_t> expired_brakes{0};
   std::atomic<uint64_t> rows_after_expiry{0};
   std::atomic<uint64_t> not_finite{0};
@@ -48,12 +63,15 @@ struct HostCounters
 ///
 /// It needs no other process: when segments, leases or whole processes disappear it brakes and
 /// holds compliantly by itself. tick() is all of it but the waiting, so that virtual time runs the
-/// same code. Real-time: tick() is noexcept, takes no lock and does not allocate.
+/// same code. Several arms of one plant share lease, stop and clock; each has its own rings, with
+/// `.<ee_frame>` appended to their names for all but the first. A fault of one arm makes the others
+/// brake and hold. Real-time: tick() is noexcept, takes no lock and does not allocate.
 class ControlHost
 {
 public:
+  /// Throws Error if arms and plant do not fit each other or a setting is refused.
   ControlHost(
-    const ControlHostConfig & config, std::shared_ptr<RobotModel> model,
+    const ControlHostConfig & config, const std::vector<ArmSetup> & arms,
     std::shared_ptr<Plant> plant);
   ~ControlHost();
   ControlHost(const ControlHost &) = delete;
@@ -77,8 +95,20 @@ public:
   void resume() noexcept { resume_requested_.store(true); }
 
   /// Use other gains and settings of the law from the next tick on; gains are ramped. Throws Error
-  /// naming the field and its range. Any thread but the loop's own, one at a time.
-  void set_law(const LawConfig & config);
+  /// naming the field and its range, or the arms there are. An empty `ee_frame` means the first
+  /// arm. Any thread but the loop's own, one at a time.
+  void set_law(const LawConfig & config, const std::string & ee_frame = "");
+
+  /// Follow a single target, if the arm has been granted to plain targets. Returns why it is
+  /// refused, else kNone. A stamp of 0 means now; without a clock of its own, now is the last tick.
+  /// Any thread; the loop is never made to wait.
+  Rejection set_target_pose(
+    const PoseTarget & target, const std::string & frame, const std::string & ee_frame) noexcept;
+  Rejection set_target_joint(
+    const std::vector<std::string> & joint_names, const std::vector<double> & q,
+    const std::vector<double> & dq, int64_t stamp_ns, const std::string & ee_frame) noexcept;
+  Rejection set_target_wrench(
+    const WrenchTarget & target, const std::string & frame, const std::string & ee_frame) noexcept;
 
   const HostCounters & counters() const noexcept { return counters_; }
   DurationHistogram & period_histogram() noexcept { return period_; }
@@ -88,57 +118,50 @@ public:
   /// Scheduling obtained by the thread, for people.
   const std::string & priority() const noexcept { return priority_; }
   int64_t period_ns() const noexcept { return period_ns_; }
-  StateRecord last_state() const noexcept;
+  /// Newest state of an arm; all zeros if there is no such end effector.
+  StateRecord last_state(const std::string & ee_frame = "") const noexcept;
+  std::vector<std::string> ee_frames() const;
 
 private:
-  struct Source
-  {
-    std::string name;
-    ShmRing ring;
-    uint64_t last_seq = 0;
-  };
+  static constexpr int kNobody = -1;
+  static constexpr int kTargets = -2;
 
   void loop();
-  void take_law() noexcept;
   void take_stop(int64_t now_ns) noexcept;
   void take_lease(int64_t now_ns) noexcept;
-  void take_segment(int64_t now_ns) noexcept;
+  int holder_of(const LeaseRecord & lease, int64_t now_ns) const noexcept;
   void begin_at_measured() noexcept;
-  void run_law() noexcept;
+  void release() noexcept;
+  Rejection target_gate() const noexcept;
+  Mode mode_of(const ArmChannel & arm) const noexcept;
   void publish_state(int64_t now_ns) noexcept;
-  Mode mode() const noexcept;
+  ArmChannel * find_arm(const std::string & ee_frame) const noexcept;
+  Rejection count_target(Rejection reason) noexcept;
 
   ControlHostConfig config_;
-  std::shared_ptr<RobotModel> model_;
   std::shared_ptr<Plant> plant_;
   int64_t period_ns_;
   double dt_s_;
-  ReferenceGenerator reference_;
-  Law law_;
-  LawReference law_reference_;
-  std::vector<Source> sources_;
+  HostCounters counters_;
+  std::vector<std::unique_ptr<ArmChannel>> arms_;
   ShmRing lease_ring_;
-  ShmRing state_ring_;
   StopFlag stop_flag_;
   Measurement measurement_;
+  JointVector tau_;
   LeaseRecord lease_{};
-  Source * authority_ = nullptr;
+  int authority_ = kNobody;  // index of a source, or one of the above
   uint32_t epoch_ = 0;
   uint64_t stops_seen_ = 0;
   int64_t stop_received_ns_ = 0;
   bool stopped_ = false;
-  int consecutive_failures_ = 0;
   bool fault_ = false;
   uint64_t seq_ = 0;
-  SegmentRecord incoming_{};
   StateRecord state_{};
-  HostCounters counters_;
+  std::atomic<int64_t> now_ns_{0};
   DurationHistogram period_;
   DurationHistogram compute_;
   DurationHistogram plant_time_;
   std::atomic<bool> resume_requested_{false};
-  LawConfig next_law_;
-  std::atomic<bool> has_next_law_{false};
   std::atomic<bool> running_{false};
   std::string priority_ = "not started";
   std::thread thread_;

@@ -113,12 +113,14 @@ struct StateRecord
   double q[kMaxJoints];
   double dq[kMaxJoints];
   double tau[kMaxJoints];
+  double tau_external[kMaxJoints];  ///< joint torque by others, estimated [N·m]; 0: no estimate
   double position[3];
   double quat_xyzw[4];
   double twist[6];
   double ref_position[3];
   double ref_quat_xyzw[4];
   double ref_twist[6];
+  double wrench_external[6];  ///< on the end effector, linear first [N, N·m]; 0: no estimate
   double gripper_width_m;
   double gripper_target_m;
   uint64_t segment_seq;        ///< ring number of the segment in force, 0 for none

@@ -14,7 +14,8 @@ struct ReferenceConfig
   double max_speed_rad_s = 2.0;
   double brake_m_s2 = 2.0;  ///< deceleration when rows run out
   double brake_rad_s2 = 6.0;
-  double seam_time_constant_s = 0.03;  ///< how fast the jump at a segment switch is faded out
+  double seam_time_constant_s = 0.03;      ///< how fast the jump at a segment switch is faded out
+  bool acceleration_feed_forward = false;  ///< hand the law the acceleration of the rows too
 
   /// Throws Error naming the field and its allowed range.
   void validate() const;
@@ -42,12 +43,17 @@ public:
   /// Drop the segment in force and brake.
   void release() noexcept;
 
+  /// Brake from a motion that somebody else has led so far.
+  void brake_from(const Pose & pose, const Vector6 & twist) noexcept;
+
   /// Advance to `now_ns`. `measured` is where the arm is: a hold begins there.
   void update(int64_t now_ns, double dt_s, const Pose & measured) noexcept;
 
   Mode mode() const noexcept { return mode_; }
   const Pose & pose() const noexcept { return pose_; }
   const Vector6 & twist() const noexcept { return twist_; }
+  /// Zero unless asked for in the configuration.
+  const Vector6 & acceleration() const noexcept { return acceleration_; }
   double gripper_width_m() const noexcept { return gripper_width_m_; }
   uint64_t segment_seq() const noexcept { return has_segment_ ? segment_seq_ : 0; }
   int64_t segment_capture_ns() const noexcept { return has_segment_ ? capture_ns_ : 0; }
@@ -68,10 +74,12 @@ private:
   Mode mode_ = Mode::kIdle;
   SegmentRecord segment_{};
   bool has_segment_ = false;
+  int64_t updated_ns_ = 0;
   uint64_t segment_seq_ = 0;
   int64_t capture_ns_ = 0;
   Pose pose_;
   Vector6 twist_ = Vector6::Zero();
+  Vector6 acceleration_ = Vector6::Zero();
   double gripper_width_m_ = 0.0;
   Pose hold_pose_;
   Vector6 offset_ = Vector6::Zero();  // reference minus target: translation, rotation vector

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "arm_channel.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "vla_ros_core/error.hpp"
+#include "vla_ros_core/realtime.hpp"
+
+namespace vla_ros_core
+{
+
+namespace
+{
+
+constexpr int kFailuresToFault = 5;
+constexpr uint32_t kStateSlots = 2048;  // two seconds at 1 kHz: anchors of slow policies stay there
+constexpr uint32_t kSegmentSlots = 8;
+
+void copy_pose(const Pose & pose, double * position, double * quat_xyzw) noexcept
+{
+  Eigen::Map<Eigen::Vector3d>{position} = pose.position;
+  Eigen::Map<Eigen::Vector4d>{quat_xyzw} = pose.rotation.coeffs();
+}
+
+/// Row of each joint of an arm in the measurements of the plant.
+std::vector<Eigen::Index> find_rows(
+  const std::vector<std::string> & plant_joints, const std::vector<std::string> & arm_joints)
+{
+  std::vector<Eigen::Index> rows;
+  for (const std::string & joint : arm_joints)
+  {
+    const auto found = std::find(plant_joints.begin(), plant_joints.end(), joint);
+    if (found == plant_joints.end()) throw Error("the plant has no joint '" + joint + "'");
+    rows.push_back(found - plant_joints.begin());
+  }
+  return rows;
+}
+
+/// A spring that appears must not pull to where somebody has led the arm away from.
+bool needs_new_hold(const LawConfig & old_law, const LawConfig & law) noexcept
+{
+  if (old_law.kind != law.kind) return true;
+  const auto before = old_law.gains.stiffness.diagonal();
+  const auto after = law.gains.stiffness.diagonal();
+  return ((before.array() == 0.0) && (after.array() > 0.0)).any();
+}
+
+}  // namespace
+
+ArmChannel::ArmChannel(
+  const ControlHostConfig & config, const ArmSetup & arm, const std::string & suffix,
+  HostCounters & counters)
+: segment_limits_(config.segment_limits),
+  initial_gripper_width_m_(config.initial_gripper_width_m),
+  model_(arm.model),
+  plant_row_(find_rows(config.plant_joint_names, arm.names.joint_names)),
+  counters_(counters),
+  reference_(config.reference),
+  stream_(config.target, arm.names),
+  law_(arm.law, arm.model),
+  state_ring_(
+    ShmRing::create(config.shm_prefix + ".state" + suffix, kStateSlots, sizeof(StateRecord), 0))
+{
+  const int n = model_->n_joints();
+  if (static_cast<int>(plant_row_.size()) != n)
+  {
+    throw Error("joint_names of an arm needs " + std::to_string(n) + " names");
+  }
+  q_.setZero(n);
+  dq_.setZero(n);
+  q_hold_.setZero(n);
+  law_reference_.q = arm.law.posture;
+  for (const std::string & source : config.sources)
+  {
+    sources_.push_back({ShmRing::prepare(
+      config.shm_prefix + ".segment." + source + suffix, kSegmentSlots, sizeof(SegmentRecord), 0)});
+    // What was sent before this host lived is not for it.
+    sources_.back().last_seq = sources_.back().ring.head();
+  }
+}
+
+void ArmChannel::begin(const Measurement & plant) noexcept
+{
+  for (Eigen::Index i = 0; i < q_.size(); ++i)
+  {
+    q_[i] = plant.q[plant_row_[i]];
+    dq_[i] = plant.dq[plant_row_[i]];
+  }
+  model_->update(q_, dq_);
+  reference_.reset(model_->ee_pose(), initial_gripper_width_m_);
+  law_.reset(
+    law_.config().compensate_gravity ? model_->gravity() : JointVector::Zero(model_->n_joints()));
+  stream_.forget();
+  stream_.set_present(reference_.pose(), q_);
+  q_hold_ = q_;
+  is_led_by_targets_ = false;
+  fault_ = false;
+  consecutive_failures_ = 0;
+}
+
+bool ArmChannel::read(const Measurement & plant, double dt_s) noexcept
+{
+  for (Eigen::Index i = 0; i < q_.size(); ++i)
+  {
+    q_[i] = plant.q[plant_row_[i]];
+    dq_[i] = plant.dq[plant_row_[i]];
+  }
+  take_law();
+  return law_.update(q_, dq_, dt_s);
+}
+
+void ArmChannel::set_law(const LawConfig & config, bool is_running)
+{
+  config.validate(model_->n_joints());
+  // The loop takes it within a tick; until then a second caller must not write over it.
+  for (int i = 0; has_next_law_.load(std::memory_order_acquire) && is_running && i < 1000; ++i)
+  {
+    sleep_until_ns(monotonic_ns() + 1'000'000);
+  }
+  next_law_ = config;
+  has_next_law_.store(true, std::memory_order_release);
+}
+
+void ArmChannel::take_law() noexcept
+{
+  if (!has_next_law_.load(std::memory_order_acquire)) return;
+  if (needs_new_hold(law_.config(), next_law_))
+  {
+    release();
+    reference_.brake_from(model_->ee_pose(), Vector6::Zero());
+  }
+  if (law_.config().kind != next_law_.kind)
+  {
+    stream_.forget();
+    q_hold_ = q_;
+  }
+  law_.apply(next_law_);
+  has_next_law_.store(false, std::memory_order_release);
+}
+
+void ArmChannel::release() noexcept
+{
+  if (is_led_by_targets_) reference_.brake_from(stream_.pose(), stream_.twist());
+  is_led_by_targets_ = false;
+  reference_.release();
+}
+
+Rejection ArmChannel::check(
+  const SegmentRecord & segment, uint64_t bytes, uint32_t epoch, int64_t now_ns) const noexcept
+{
+  const uint64_t needed = offsetof(SegmentRecord, rows) + segment.n_rows * sizeof(SegmentRow);
+  if (bytes < offsetof(SegmentRecord, rows) || segment.n_rows > kMaxRows || bytes < needed)
+  {
+    return Rejection::kRowCount;
+  }
+  const Rejection reason = check_segment(segment, now_ns, segment_limits_);
+  if (reason != Rejection::kNone) return reason;
+  return segment.epoch == epoch ? Rejection::kNone : Rejection::kEpoch;
+}
+
+void ArmChannel::take_segment(int source, uint32_t epoch, int64_t now_ns) noexcept
+{
+  Source & from = sources_[static_cast<size_t>(source)];
+  if (from.ring.head() == from.last_seq) return;
+  LatencyStamp stamp{};
+  uint64_t bytes = 0;
+  const uint64_t seq = from.ring.read_latest(&stamp, &incoming_, sizeof(incoming_), &bytes);
+  if (seq == 0) return;
+  from.last_seq = seq;
+  const Rejection reason = check(incoming_, bytes, epoch, now_ns);
+  if (reason != Rejection::kNone)
+  {
+    counters_.rejected[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  reference_.accept(incoming_, seq, stamp, now_ns);
+  counters_.accepted.fetch_add(1, std::memory_order_relaxed);
+}
+
+void ArmChannel::update_reference(int64_t now_ns, double dt_s, Rejection gate) noexcept
+{
+  stream_.set_gate(gate);
+  if (gate != Rejection::kNone)
+  {
+    if (is_led_by_targets_) release();
+    stream_.relax(dt_s);
+  }
+  else if (!is_led_by_targets_ && stream_.is_pending())
+  {
+    is_led_by_targets_ = true;
+    stream_.begin(reference_.pose(), reference_.twist(), law_reference_.q);
+  }
+  if (is_led_by_targets_)
+  {
+    stream_.update(now_ns, dt_s, model_->ee_pose());
+  }
+  else
+  {
+    reference_.update(now_ns, dt_s, model_->ee_pose());
+  }
+  fill_law_reference();
+  stream_.set_present(law_reference_.pose, law_reference_.q);
+}
+
+void ArmChannel::fill_law_reference() noexcept
+{
+  law_reference_.pose = is_led_by_targets_ ? stream_.pose() : reference_.pose();
+  law_reference_.twist = is_led_by_targets_ ? stream_.twist() : reference_.twist();
+  law_reference_.acceleration =
+    is_led_by_targets_ ? stream_.acceleration() : reference_.acceleration();
+  law_reference_.wrench = stream_.wrench(model_->ee_pose().rotation);
+  if (stream_.q().size() != 0)
+  {
+    law_reference_.q = stream_.q();
+    law_reference_.dq = stream_.dq();
+    return;
+  }
+  law_reference_.q = law_.config().kind == LawKind::kJoint ? q_hold_ : law_.config().posture;
+  law_reference_.dq.resize(0);
+}
+
+void ArmChannel::run_law(double dt_s) noexcept
+{
+  if (fault_)
+  {
+    law_.compute_damping(dt_s);
+    return;
+  }
+  const LawStatus status = law_.compute(law_reference_, dt_s);
+  if (status == LawStatus::kTorqueRateLimited)
+  {
+    counters_.rate_limited_ticks.fetch_add(1, std::memory_order_relaxed);
+  }
+  else if (status == LawStatus::kTorqueLimited)
+  {
+    counters_.torque_limited_ticks.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (status != LawStatus::kNotFinite)
+  {
+    consecutive_failures_ = 0;
+    return;
+  }
+  counters_.not_finite.fetch_add(1, std::memory_order_relaxed);
+  release();
+  if (++consecutive_failures_ >= kFailuresToFault) fault_ = true;
+}
+
+void ArmChannel::write(JointVector & plant_tau) const noexcept
+{
+  for (Eigen::Index i = 0; i < q_.size(); ++i) plant_tau[plant_row_[i]] = law_.tau()[i];
+}
+
+void ArmChannel::publish(StateRecord & s, const LatencyStamp & stamp) noexcept
+{
+  const auto n = q_.size();
+  s.n_joints = static_cast<uint32_t>(n);
+  for (Eigen::Index i = 0; i < n; ++i)
+  {
+    s.q[i] = q_[i];
+    s.dq[i] = dq_[i];
+    s.tau[i] = law_.tau()[i];
+  }
+  copy_pose(model_->ee_pose(), s.position, s.quat_xyzw);
+  copy_pose(law_reference_.pose, s.ref_position, s.ref_quat_xyzw);
+  Eigen::Map<Vector6>{s.twist} = model_->ee_twist();
+  Eigen::Map<Vector6>{s.ref_twist} = law_reference_.twist;
+  s.gripper_target_m = reference_.gripper_width_m();
+  s.segment_seq = reference_.segment_seq();
+  s.segment_capture_ns = reference_.segment_capture_ns();
+  s.segment_valid_until_ns = reference_.segment_valid_until_ns();
+  state_ring_.write(stamp, &s, sizeof(s));
+}
+
+StateRecord ArmChannel::last_state() const noexcept
+{
+  StateRecord record{};
+  state_ring_.read_latest(nullptr, &record, sizeof(record), nullptr);
+  return record;
+}
+
+}  // namespace vla_ros_core

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vla_ros_core/control_host.hpp"
+
+namespace vla_ros_core
+{
+
+/// One end effector of a control host: its model, law, reference, targets and rings.
+/// Real-time: everything but the constructor and set_* is noexcept and allocation-free.
+class ArmChannel
+{
+public:
+  /// `suffix` is appended to the names of the rings: empty for the first arm.
+  ArmChannel(
+    const ControlHostConfig & config, const ArmSetup & arm, const std::string & suffix,
+    HostCounters & counters);
+
+  /// Start at rest where the plant is.
+  void begin(const Measurement & plant) noexcept;
+  /// Take in a measurement and changed gains. False if it is not finite.
+  bool read(const Measurement & plant, double dt_s) noexcept;
+  /// Brake and forget what was followed.
+  void release() noexcept;
+  void take_segment(int source, uint32_t epoch, int64_t now_ns) noexcept;
+  /// `gate`: why plain targets are refused now, kNone if they lead.
+  void update_reference(int64_t now_ns, double dt_s, Rejection gate) noexcept;
+  void run_law(double dt_s) noexcept;
+  void write(JointVector & plant_tau) const noexcept;
+  /// Fill in what is the same for all arms before: seq, tick, mode, authority, stop.
+  void publish(StateRecord & state, const LatencyStamp & stamp) noexcept;
+
+  void set_law(const LawConfig & config, bool is_running);
+
+  Mode mode() const noexcept { return is_led_by_targets_ ? stream_.mode() : reference_.mode(); }
+  bool fault() const noexcept { return fault_; }
+  void set_fault() noexcept { fault_ = true; }
+  double gripper_width_m() const noexcept { return reference_.gripper_width_m(); }
+  uint64_t expired_brakes() const noexcept
+  {
+    return reference_.expired_brakes() + stream_.stale_brakes();
+  }
+  uint64_t rows_after_expiry() const noexcept { return reference_.rows_after_expiry(); }
+  TargetStream & targets() noexcept { return stream_; }
+  const std::string & ee_frame() const noexcept { return stream_.names().ee_frame; }
+  const RobotModel & model() const noexcept { return *model_; }
+  StateRecord last_state() const noexcept;
+
+private:
+  struct Source
+  {
+    ShmRing ring;
+    uint64_t last_seq = 0;
+  };
+
+  void take_law() noexcept;
+  Rejection check(
+    const SegmentRecord & segment, uint64_t bytes, uint32_t epoch, int64_t now_ns) const noexcept;
+  void fill_law_reference() noexcept;
+
+  SegmentLimits segment_limits_;
+  double initial_gripper_width_m_;
+  std::shared_ptr<RobotModel> model_;
+  std::vector<Eigen::Index> plant_row_;  ///< of each joint
+  HostCounters & counters_;
+  ReferenceGenerator reference_;
+  TargetStream stream_;
+  Law law_;
+  LawReference law_reference_;
+  std::vector<Source> sources_;
+  ShmRing state_ring_;
+  JointVector q_, dq_;
+  JointVector q_hold_;  ///< what kJoint holds until a joint target arrives
+  bool is_led_by_targets_ = false;
+  int consecutive_failures_ = 0;
+  bool fault_ = false;
+  SegmentRecord incoming_{};
+  LawConfig next_law_;
+  std::atomic<bool> has_next_law_{false};
+};
+
+}  // namespace vla_ros_core
