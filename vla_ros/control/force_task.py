@@ -19,7 +19,7 @@ class ForceTaskConfig:
 
     force_n: float = setting(5.0, "force on the world along the axis", unit="N", ge=0.0, le=100.0)
     integral_per_s: float = setting(
-        30.0, "correction per second and newton of error", unit="1/s", ge=0.0, le=200.0
+        60.0, "correction per second and newton of error", unit="1/s", ge=0.0, le=200.0
     )
     correction_limit_n: float = setting(3.0, "largest correction", unit="N", ge=0.0, le=50.0)
     filter_s: float = setting(

@@ -79,8 +79,8 @@ class InsertionConfig:
         ConfigError: naming value and allowed range.
     """
 
-    contact_n: float = setting(3.0, "axial force that means contact", unit="N", ge=0.1, le=50.0)
-    approach_n: float = setting(6.0, "push until contact", unit="N", ge=0.0, le=50.0)
+    contact_n: float = setting(2.5, "axial force that means contact", unit="N", ge=0.1, le=50.0)
+    approach_n: float = setting(4.0, "push until contact", unit="N", ge=0.0, le=50.0)
     search_n: float = setting(6.0, "push during the search", unit="N", ge=0.0, le=50.0)
     insert_n: float = setting(12.0, "push into the hole", unit="N", ge=0.0, le=50.0)
     drop_m: float = setting(

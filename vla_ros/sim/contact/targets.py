@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 SOURCE = "policy"
 PERIOD_NS = 100 * NS_PER_MS  # of the targets
-ROWS = 3  # of a message, one period apart: one lost message is bridged, two are not
+ROWS = 4  # of a message, one period apart: two lost in a row are bridged, three are not
 SEAM_S = 0.1  # softer than in free space: a late message must not tear the tool along
 _LEASE_NS = 1000 * NS_PER_S
 

@@ -31,7 +31,7 @@ class WipeConfig:
     Attributes:
         surface: "flat" or "curved"; see ``WipeScene``.
         height_error_m: the surface is up to this far from where it is believed, either way [m].
-        tilt_rad: a flat surface is tilted by up to this about y [rad].
+        tilt_rad: the surface is tilted by up to this, in any direction [rad].
         loss: share of lost targets.
         speed_m_s: along the lines. lines: how many, ``spacing_m`` apart, ``length_m`` long.
         friction_share: share of the joint friction that the law compensates.
@@ -50,7 +50,7 @@ class WipeConfig:
     lines: int = 4
     length_m: float = 0.16
     spacing_m: float = 0.02
-    friction_share: float = 0.8
+    friction_share: float = 0.0
     integral: bool = True
     settle_s: float = 0.5
     covered_m: float = 0.005
@@ -74,9 +74,7 @@ class WipeResult:
         penetration_um: deepest contact of the whole run.
     """
 
-    surface: str
     seed: int
-    variant: str
     windows: int
     windows_off: int
     worst_window_n: float
@@ -155,16 +153,17 @@ class WipeRunner:
         """Free the shared memory of the reference."""
         self._reference.close()
 
-    def run(self, seed: int, variant: str = "") -> tuple[WipeResult, WipeTrace, ContactArm]:
+    def run(self, seed: int) -> tuple[WipeResult, WipeTrace, ContactArm]:
         """Wipe the surface of one seed; deterministic."""
         c = self.config
         random = np.random.default_rng([seed, 79])
         centre = np.array([0.50, 0.0]) + random.uniform(-0.03, 0.03, 2)
         height = SURFACE_Z_M + random.uniform(-c.height_error_m, c.height_error_m)
-        tilt = random.uniform(-c.tilt_rad, c.tilt_rad)
+        tilt, about = random.uniform(0.0, c.tilt_rad), random.uniform(-math.pi, math.pi)
+        axis = math.sin(tilt / 2) * np.array([math.cos(about), math.sin(about), 0.0])
         work = int(self.model.body(WORK_BODY).id)
         self.model.body_pos[work] = (*centre, height)
-        self.model.body_quat[work] = (math.cos(tilt / 2), 0.0, math.sin(tilt / 2), 0.0)
+        self.model.body_quat[work] = (math.cos(tilt / 2), *axis)
         path = RasterPath(c, centre)
         start = np.array([*path.at(0.0)[0], SURFACE_Z_M + 0.02])
         q = solve_pose(self.model, start, DOWN)
@@ -178,7 +177,7 @@ class WipeRunner:
         refused = self._reference.rejected()
         self._wipe(arm, trace, path, contact_s)
         refused = self._reference.rejected() - refused
-        return self._judge(seed, variant, trace, path, contact_s, refused), trace, arm
+        return self._judge(seed, trace, path, contact_s, refused), trace, arm
 
     def _law_config(self, q: Array, damping: float) -> core.LawConfig:
         """Stiff sideways and in rotation; along the normal a little damping and no stiffness.
@@ -253,7 +252,6 @@ class WipeRunner:
     def _judge(
         self,
         seed: int,
-        variant: str,
         trace: WipeTrace,
         path: RasterPath,
         contact_s: float,
@@ -268,9 +266,7 @@ class WipeRunner:
         touching = np.array(trace.tip)[force_n > 0.5 * c.force.force_n, :2]
         gaps = [np.linalg.norm(touching - p, axis=1).min() for p in path.points()]
         return WipeResult(
-            surface=c.surface if c.tilt_rad == 0.0 else "tilted",
             seed=seed,
-            variant=variant,
             windows=len(means),
             windows_off=int((off_mean > 0.5).sum()),
             worst_window_n=float(off_mean.max()),
