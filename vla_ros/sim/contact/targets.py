@@ -30,7 +30,9 @@ Array = NDArray[np.float64]
 SOURCE = "policy"
 PERIOD_NS = 100 * NS_PER_MS  # of the targets
 ROWS = 4  # of a message, one period apart: two lost in a row are bridged, three are not
-SEAM_S = 0.1  # softer than in free space: a late message must not tear the tool along
+# Softer than in free space: after a hold the tool must not be torn along.
+SEAM_S = 0.1
+MAX_SPEED_M_S = 0.2
 _LEASE_NS = 1000 * NS_PER_S
 
 
@@ -52,7 +54,7 @@ class HostReference:
         self._prefix = f"vla_ros.contact{os.getpid()}"
         self._plant = build_plant(model_path, "")
         self._host = build_host(
-            ControlConfig(seam_time_constant_s=SEAM_S), fr3_arm(), self._plant, self._prefix
+            ControlConfig(seam_time_constant_s=SEAM_S, max_speed_m_s=MAX_SPEED_M_S), fr3_arm(), self._plant, self._prefix
         )
         self._lease = core.LeaseWriter(self._prefix)
         self._segments = core.SegmentWriter(self._prefix, SOURCE)
