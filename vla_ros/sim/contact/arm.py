@@ -67,7 +67,8 @@ def tool_arm(scene: ContactScene, com_m: float) -> ArmDescription:
     tool = (
         f'<link name="tool"><inertial><origin xyz="0 0 {com_m}"/><mass value="{scene.tool_mass_kg}"'
         '/><inertia ixx="1e-5" ixy="0" ixz="0" iyy="1e-5" iyz="0" izz="1e-5"/></inertial></link>'
-        '<joint name="tool_joint" type="fixed"><parent link="fr3_hand_tcp"/><child link="tool"/></joint>'
+        '<joint name="tool_joint" type="fixed"><parent link="fr3_hand_tcp"/><child link="tool"/>'
+        "</joint>"
         '<link name="tool_tip"/><joint name="tool_tip_joint" type="fixed"><parent link="tool"/>'
         f'<child link="tool_tip"/><origin xyz="0 0 {scene.tool_length_m}"/></joint></robot>'
     )

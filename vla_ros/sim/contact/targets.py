@@ -12,7 +12,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,7 +53,10 @@ class HostReference:
         self._prefix = f"vla_ros.contact{os.getpid()}"
         self._plant = build_plant(model_path, "")
         self._host = build_host(
-            ControlConfig(seam_time_constant_s=SEAM_S, max_speed_m_s=MAX_SPEED_M_S), fr3_arm(), self._plant, self._prefix
+            ControlConfig(seam_time_constant_s=SEAM_S, max_speed_m_s=MAX_SPEED_M_S),
+            fr3_arm(),
+            self._plant,
+            self._prefix,
         )
         self._lease = core.LeaseWriter(self._prefix)
         self._segments = core.SegmentWriter(self._prefix, SOURCE)
