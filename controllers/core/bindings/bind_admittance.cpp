@@ -81,6 +81,7 @@ public:
   double virtual_position[3] = {};
   double virtual_quat_xyzw[4] = {};
   double offset[6] = {};
+  double offset_rate[6] = {};
 
 private:
   void publish() noexcept
@@ -91,6 +92,7 @@ private:
     Eigen::Map<Eigen::Vector3d>{virtual_position} = pose.position;
     Eigen::Map<Eigen::Vector4d>{virtual_quat_xyzw} = pose.rotation.coeffs();
     Eigen::Map<Vector6>{offset} = law.offset();
+    Eigen::Map<Vector6>{offset_rate} = law.offset_rate();
   }
 
   void take_reference(const Pose & pose) noexcept
@@ -256,6 +258,7 @@ void bind_admittance_law(nb::module_ & m)
     .def_prop_ro("virtual_position", view_of(&AdmittanceLoop::virtual_position), "out: [m]")
     .def_prop_ro("virtual_quat_xyzw", view_of(&AdmittanceLoop::virtual_quat_xyzw), "out")
     .def_prop_ro("offset", view_of(&AdmittanceLoop::offset), "out: from the reference [m, rad]")
+    .def_prop_ro("offset_rate", view_of(&AdmittanceLoop::offset_rate), "out: [m/s, rad/s]")
     .def_prop_ro("wrench_felt", [](const AdmittanceLoop & loop) { return loop.law.wrench(); });
 }
 

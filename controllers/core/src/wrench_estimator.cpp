@@ -20,6 +20,8 @@ struct ExternalWrenchEstimator::Impl
   JointMatrix mass;
   JointVector bias;  // h of the header
   JointVector bias_now;
+  TaskJacobian jacobian;
+  JointVector residual;  // r of the header
   JointVector tau_external;
   Vector6 wrench = Vector6::Zero();
   Eigen::LLT<JointMatrix> factor;
@@ -55,23 +57,22 @@ struct ExternalWrenchEstimator::Impl
 
   void update_torque(
     const RobotModel & model, const JointVector & dq_now, const JointVector & tau_applied,
-    double dt_s) noexcept
+    double dt_s, double part) noexcept
   {
     mass += model.mass_matrix();
     const JointVector change = (0.5 / dt_s) * (dq_now - dq);
-    const double part = share(dt_s, config.time_constant_s);
-    tau_external *= 1.0 - part;
-    tau_external.noalias() += part * (mass.lazyProduct(change));
-    tau_external += part * (0.5 * (bias + bias_now) - tau_applied);
+    residual = 0.5 * (bias + bias_now) - tau_applied;
+    residual.noalias() += mass.lazyProduct(change);
+    tau_external += part * (residual - tau_external);
   }
 
-  void update_wrench(const RobotModel & model) noexcept
+  void update_wrench(const RobotModel & model, double part) noexcept
   {
     factor.compute(model.mass_matrix());
-    x = model.jacobian().transpose();
+    x = 0.5 * (jacobian + model.jacobian()).transpose();  // r is a mean over the step
     x.rightCols<3>() *= config.length_m;
     factor.matrixL().solveInPlace(x);
-    JointVector y = tau_external;
+    JointVector y = residual;
     factor.matrixL().solveInPlace(y);
     Matrix6 inverse_inertia;
     inverse_inertia.noalias() = x.transpose().lazyProduct(x);
@@ -83,8 +84,9 @@ struct ExternalWrenchEstimator::Impl
       const double value = eigen.values()[i];
       w[i] *= value >= smallest ? 1.0 / value : std::max(value, 0.0) / (smallest * smallest);
     }
-    wrench.noalias() = eigen.vectors() * w;
-    wrench.tail<3>() *= config.length_m;
+    w = (eigen.vectors() * w).eval();
+    w.tail<3>() *= config.length_m;
+    wrench += part * (w - wrench);
   }
 };
 
@@ -105,8 +107,10 @@ ExternalWrenchEstimator::ExternalWrenchEstimator(const WrenchEstimatorConfig & c
   impl_->config = config;
   impl_->dq.setZero(n_joints);
   impl_->mass.setZero(n_joints, n_joints);
+  impl_->jacobian.setZero(6, n_joints);
   impl_->bias.setZero(n_joints);
   impl_->bias_now.setZero(n_joints);
+  impl_->residual.setZero(n_joints);
   impl_->tau_external.setZero(n_joints);
 }
 
@@ -132,10 +136,12 @@ EstimatorStatus ExternalWrenchEstimator::update(
   m.update_bias(model, dq);
   if (had_previous)
   {
-    m.update_torque(model, dq, tau_applied, dt_s);
-    m.update_wrench(model);
+    const double part = share(dt_s, m.config.time_constant_s);
+    m.update_torque(model, dq, tau_applied, dt_s, part);
+    m.update_wrench(model, part);
   }
   m.mass = model.mass_matrix();
+  m.jacobian = model.jacobian();
   m.bias = m.bias_now;
   m.dq = dq;
   return had_previous ? EstimatorStatus::kOk : EstimatorStatus::kStarting;

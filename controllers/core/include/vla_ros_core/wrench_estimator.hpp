@@ -40,7 +40,11 @@ struct WrenchEstimatorConfig
 ///
 ///   r_k     = (M_k-1 + M_k) / 2 (dq_k - dq_k-1) / dt + (h_k-1 + h_k) / 2 - tau_k-1
 ///   tau_ext = low-pass of r with the time constant T:  tau_ext += (1 - exp(-dt / T)) (r - tau_ext)
-///   wrench  = J_bar^T tau_ext = Lambda J M^-1 tau_ext,  Lambda = (J M^-1 J^T)^-1
+///   wrench  = low-pass of J_bar^T r = Lambda J M^-1 r,  Lambda = (J M^-1 J^T)^-1
+///
+///   J is the mean over the step too. The wrench is filtered in base axes, not computed from the
+///   filtered torque: a constant wrench is then estimated without lag on a moving arm, whose J^T
+///   wrench does change.
 ///
 ///   h = RobotModel::bias() + friction(dq): what tau has to overcome. A robot that adds gravity
 ///   itself leaves it out of both: terms() says what the model has to compute.
@@ -51,7 +55,8 @@ struct WrenchEstimatorConfig
 /// elsewhere on the arm) is partly left out of the wrench.
 /// Near singularities Lambda is replaced by V diag(g) V^T over the eigenvectors V and eigenvalues
 /// l of J M^-1 J^T (rotation in units of length_m): g = 1 / l, below l_0 = 1 / largest_mass_kg
-/// g = l / l_0^2, so that |wrench| <= sqrt(largest_mass_kg tau_ext^T M^-1 tau_ext) everywhere.
+/// g = l / l_0^2, so that the wrench of a torque r is at most sqrt(largest_mass_kg r^T M^-1 r) at
+/// any pose (torque part in units of length_m).
 ///
 /// Sources: [DeLuca2006] for the momentum observer, [Khatib1987] for J_bar; the discrete form is
 /// derived above. Joint torques (n,) [N·m]; wrench (6,) [N, N·m], force first, at the end effector
