@@ -2,7 +2,10 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 
+#include <iterator>
+#include <string>
 #include <vector>
 
 #include "vla_ros_core/error.hpp"
@@ -15,6 +18,7 @@ void bind_shm(nanobind::module_ & m);
 void bind_control(nanobind::module_ & m);
 void bind_law(nanobind::module_ & m);
 void bind_reference(nanobind::module_ & m);
+void bind_admittance(nanobind::module_ & m);
 
 inline JointVector to_joint_vector(const std::vector<double> & values)
 {
@@ -27,5 +31,30 @@ inline JointVector to_joint_vector(const std::vector<double> & values)
 }
 
 inline std::vector<double> to_list(const double * begin, size_t n) { return {begin, begin + n}; }
+
+template <typename Object>
+auto joint_getter(JointVector Object::* member)
+{
+  return [member](const Object & o)
+  { return to_list((o.*member).data(), static_cast<size_t>((o.*member).size())); };
+}
+
+template <typename Object>
+auto joint_setter(JointVector Object::* member)
+{
+  return [member](Object & o, const std::vector<double> & v) { o.*member = to_joint_vector(v); };
+}
+
+/// A member of a loop object as an array that NumPy shares.
+template <typename Loop, typename Member>
+auto view_of(Member Loop::* member)
+{
+  using View = nanobind::ndarray<nanobind::numpy, double, nanobind::ndim<1>>;
+  return [member](Loop & loop)
+  {
+    auto & values = loop.*member;
+    return View(std::data(values), {std::size(values)}, nanobind::find(&loop));
+  };
+}
 
 }  // namespace vla_ros_core::python

@@ -10,7 +10,7 @@ namespace nb = nanobind;
 
 NB_MODULE(_core, m)
 {
-  m.doc() = "Control host, impedance law and shared-memory rings of vla_ros.";
+  m.doc() = "Control host, impedance and admittance laws and shared-memory rings of vla_ros.";
   nb::exception<vla_ros_core::Error>(m, "Error", PyExc_ValueError);
   m.def("monotonic_ns", &vla_ros_core::monotonic_ns, "Current CLOCK_MONOTONIC [ns].");
   m.def(
@@ -26,6 +26,7 @@ NB_MODULE(_core, m)
   vla_ros_core::python::bind_shm(m);
   vla_ros_core::python::bind_control(m);
   vla_ros_core::python::bind_law(m);
+  vla_ros_core::python::bind_admittance(m);
   nb::list names;
   for (auto item : nb::borrow<nb::dict>(m.attr("__dict__")))
   {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nanobind/eigen/dense.h>
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -21,8 +20,6 @@ namespace vla_ros_core::python
 
 namespace
 {
-
-using View = nb::ndarray<nb::numpy, double, nb::ndim<1>>;
 
 /// A law with its inputs and outputs in arrays that NumPy shares: step() then takes one number.
 class LawLoop
@@ -76,29 +73,6 @@ private:
   LawReference reference_;
   JointVector q_, dq_;
 };
-
-template <typename Object>
-auto joint_getter(JointVector Object::* member)
-{
-  return [member](const Object & o)
-  { return to_list((o.*member).data(), static_cast<size_t>((o.*member).size())); };
-}
-
-template <typename Object>
-auto joint_setter(JointVector Object::* member)
-{
-  return [member](Object & o, const std::vector<double> & v) { o.*member = to_joint_vector(v); };
-}
-
-template <typename Member>
-auto view_of(Member member)
-{
-  return [member](LawLoop & loop)
-  {
-    auto & values = loop.*member;
-    return View(std::data(values), {std::size(values)}, nb::find(&loop));
-  };
-}
 
 void bind_enums(nb::module_ & m)
 {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "law_kernel.hpp"
+#include "low_pass.hpp"
 #include "vla_ros_core/error.hpp"
 
 namespace vla_ros_core
@@ -13,12 +14,6 @@ namespace vla_ros_core
 
 namespace
 {
-
-/// Share of the way to a new value in one tick of a first-order filter.
-double share(double dt_s, double time_constant_s) noexcept
-{
-  return time_constant_s <= 0.0 ? 1.0 : -std::expm1(-dt_s / time_constant_s);
-}
 
 template <typename Vector>
 void approach(Vector & value, const Vector & wanted, double part) noexcept

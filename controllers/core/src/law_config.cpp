@@ -4,27 +4,13 @@
 #include <Eigen/Eigenvalues>
 #include <string>
 
-#include "vla_ros_core/config_check.hpp"
+#include "joint_check.hpp"
 
 namespace vla_ros_core
 {
 
 namespace
 {
-
-void check_joints(
-  const std::string & name, const JointVector & value, int n_joints, double low, double high)
-{
-  if (value.size() != n_joints)
-  {
-    throw Error(
-      name + " needs " + std::to_string(n_joints) + " values, got " + std::to_string(value.size()));
-  }
-  for (Eigen::Index i = 0; i < value.size(); ++i)
-  {
-    check_range(name + "[" + std::to_string(i) + "]", value[i], low, high);
-  }
-}
 
 void check_axes(
   const std::string & name, const Vector6 & value, double low, double high_trans, double high_rot)
@@ -124,12 +110,7 @@ void LawConfig::validate(int n_joints) const
   check_joints("posture", posture, n_joints, -7.0, 7.0);
   check_range("kinematic_regularisation", kinematic_regularisation, 1e-6, 1.0);
   check_range("operational_regularisation", operational_regularisation, 0.0, 1.0);
-  if (friction.a.size() != 0)
-  {
-    check_joints("friction.a", friction.a, n_joints, 0.0, 50.0);
-    check_joints("friction.b", friction.b, n_joints, 0.0, 1000.0);
-    check_joints("friction.c", friction.c, n_joints, -1.0, 1.0);
-  }
+  check_friction(friction, n_joints);
   check_range("friction_scale", friction_scale, 0.0, 1.0);
   check_range("limit_range_rad", limit_range_rad, 1e-3, 1.0);
   check_range("limit_torque_nm", limit_torque_nm, 0.0, 100.0);

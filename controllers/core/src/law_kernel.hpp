@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "friction.hpp"
 #include "symmetric_root.hpp"
 #include "vla_ros_core/law.hpp"
 
@@ -297,9 +298,7 @@ private:
     if (f.a.size() != dq.size() || config.friction_scale <= 0.0) return;
     for (Eigen::Index i = 0; i < dq.size(); ++i)
     {
-      const double at_rest = f.a[i] / (1.0 + std::exp(-f.b[i] * f.c[i]));
-      tau[i] +=
-        config.friction_scale * (f.a[i] / (1.0 + std::exp(-f.b[i] * (dq[i] + f.c[i]))) - at_rest);
+      tau[i] += config.friction_scale * friction_torque(f, i, dq[i]);
     }
   }
 
