@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cmeel
 import numpy as np
 import pinocchio as pin
 
@@ -18,8 +17,8 @@ UR5_HOME_Q = (0.0, -1.2, 1.6, -1.9, -1.57, 0.3)
 
 def ur5_arm() -> ArmDescription:
     """Return the UR5 of the wheel ``example-robot-data``; FileNotFoundError where it is missing."""
-    prefix = Path(next(iter(cmeel.__path__))).parent / "cmeel.prefix"
-    urdf = prefix / "share/example-robot-data/robots/ur_description/urdf/ur5_robot.urdf"
+    share = Path(pin.__file__).parents[4] / "share"
+    urdf = share / "example-robot-data/robots/ur_description/urdf/ur5_robot.urdf"
     return ArmDescription(
         urdf_xml=urdf.read_text(encoding="utf-8"),
         joint_names=(

@@ -154,6 +154,22 @@ def test_a_torque_turns_the_arm_by_torque_over_stiffness_about_its_axis(rate_hz)
     np.testing.assert_allclose(rig.placement().translation, start.translation, atol=1e-5)
 
 
+def test_a_torque_across_unequal_stiffness_settles_where_its_power_balances_the_spring():
+    stiffness = np.diag([200.0] * 3 + [3.0, 10.0, 30.0])
+    rig = fast_rig(500, body={"stiffness": stiffness}, limits={"offset_rad": 2.5})
+    torque = np.array([2.0, 6.0, -9.0])
+    rig.law.wrench[3:] = torque
+    rig.run(20.0)
+    phi = rig.law.offset[3:].copy()
+    # K phi' = torque . omega for every small phi': omega by differences of the rotation.
+    power = []
+    for step in 1e-6 * np.eye(3):
+        omega = pin.log3(pin.exp3(phi + step) @ pin.exp3(phi - step).T) / 2e-6
+        power.append(torque @ omega)
+    np.testing.assert_allclose(stiffness[3:, 3:] @ phi, power, atol=1e-6)
+    assert np.abs(np.array(power) - torque).max() > 0.5  # it is not the torque itself
+
+
 def test_the_body_gives_out_no_more_energy_than_the_wrench_puts_in():
     random = np.random.default_rng(5)
     stiffness = np.diag([200.0] * 3 + [2.0, 10.0, 30.0])

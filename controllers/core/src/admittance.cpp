@@ -210,12 +210,13 @@ AdmittanceStatus AdmittanceLaw::compute(const AdmittanceInput & input, double dt
   const Vector6 old_offset = m.offset;
   const bool is_free = m.move_body(dt_s);
   m.update_model();
+  const JointBounds bounds = joint_bounds(m.config.joints, *m.model, m.q, dt_s);
   JointVector dq = m.ik.solve(
     m.config.joints, m.model->jacobian(), m.wanted_twist(before, old_offset, dt_s), m.q,
-    m.wanted.posture);
+    m.wanted.posture, bounds);
   const bool is_finite = dq.allFinite();
   if (!is_finite) dq.setZero();
-  const bool is_limited = limit_joint_motion(m.config.joints, *m.model, m.q, m.dq, dt_s, dq);
+  const bool is_limited = limit_joint_motion(m.config.joints, bounds, m.dq, dt_s, dq);
   m.dq = dq;
   m.q += dt_s * dq;
   if (!is_finite) return AdmittanceStatus::kNotFinite;

@@ -79,11 +79,7 @@ struct ExternalWrenchEstimator::Impl
     eigen.update(inverse_inertia);
     const double smallest = 1.0 / config.largest_mass_kg;
     Vector6 w = eigen.vectors().transpose() * (x.transpose() * y);
-    for (int i = 0; i < 6; ++i)
-    {
-      const double value = eigen.values()[i];
-      w[i] *= value >= smallest ? 1.0 / value : std::max(value, 0.0) / (smallest * smallest);
-    }
+    w.array() /= eigen.values().array().max(smallest);
     w = (eigen.vectors() * w).eval();
     w.tail<3>() *= config.length_m;
     wrench += part * (w - wrench);

@@ -65,7 +65,7 @@ struct JointMotion
   double tracking_gain_1_s = 10.0;  ///< pulls the commanded pose onto the virtual one
   double catch_up_speed_m_s = 0.2;  ///< most speed that pull may ask for
   double catch_up_speed_rad_s = 0.8;
-  double smallest_singular_value = 0.05;  ///< of J [m/rad], below it a direction is given up
+  double smallest_singular_value = 0.05;  ///< of J [m/rad], below it a direction is damped
   double length_m = 0.3;                  ///< makes rotation comparable with translation in J
   JointVector posture;                    ///< where the nullspace pulls (7 joints or more) [rad]
   double posture_gain_1_s = 1.0;
@@ -113,12 +113,14 @@ struct AdmittanceInput
 ///
 /// The joints follow with  u = twist of the virtual pose + k clip(virtual pose - FK(q)),
 ///   dq* = J^+ u + (I - J^+ J) k_n (q_posture - q),
-///   J^+ = J^T V diag(g(l)) V^T over the eigenvalues l of J J^T (rotation in units of length_m),
-///   g = 1 / l, where l < l_0 = smallest_singular_value^2 g = l / l_0^2: |J^+ u| <= |u| /
-///   sqrt(l_0).
+///   J^+ = J^T V diag(1 / max(l, l_0)) V^T,  |J^+ u| <= |u| / sqrt(l_0),
+///   over the eigenvalues l and eigenvectors V of J J^T (rotation in units of length_m),
+///   l_0 = smallest_singular_value^2.
 /// dq* is scaled as a whole into the velocity and position limits, the change of dq as a whole
 /// into the acceleration limits; position limits count by the speed from which half the allowed
-/// deceleration still stops in time. q is integrated from dq: measured joints are not used.
+/// deceleration still stops in time. Of seven joints or more, those at a position limit that dq*
+/// would push further are left out as long as six remain; otherwise the arm stops there. q is
+/// integrated from dq: measured joints are not used.
 ///
 /// Sources: [Hogan1985] for admittance, [MaciejewskiKlein1988] for filtering singular directions.
 /// Real-time: compute(), reset() and apply() are noexcept and do not allocate; the tick after

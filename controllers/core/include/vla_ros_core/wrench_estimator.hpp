@@ -53,10 +53,10 @@ struct WrenchEstimatorConfig
 /// Known errors: unmodelled friction f enters as tau_ext - f, a wrong payload as its weight; for
 /// more than six joints the part of tau_ext that no wrench at the end effector can cause (contact
 /// elsewhere on the arm) is partly left out of the wrench.
-/// Near singularities Lambda is replaced by V diag(g) V^T over the eigenvectors V and eigenvalues
-/// l of J M^-1 J^T (rotation in units of length_m): g = 1 / l, below l_0 = 1 / largest_mass_kg
-/// g = l / l_0^2, so that the wrench of a torque r is at most sqrt(largest_mass_kg r^T M^-1 r) at
-/// any pose (torque part in units of length_m).
+/// Near singularities Lambda is replaced by V diag(1 / max(l, l_0)) V^T over the eigenvectors V and
+/// eigenvalues l of J M^-1 J^T (rotation in units of length_m), l_0 = 1 / largest_mass_kg: the
+/// wrench of a torque r is at most sqrt(largest_mass_kg r^T M^-1 r) at any pose (torque part in
+/// units of length_m).
 ///
 /// Sources: [DeLuca2006] for the momentum observer, [Khatib1987] for J_bar; the discrete form is
 /// derived above. Joint torques (n,) [N·m]; wrench (6,) [N, N·m], force first, at the end effector
