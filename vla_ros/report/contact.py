@@ -69,8 +69,8 @@ def _wipe(by_case: dict[str, list[Row]]) -> tuple[list[str], list[Gate]]:
         "*max* and penetration: of all runs.",
         "",
         "| case | runs | windows of 100 ms | off by more than 0.5 N | worst window [N] | "
-        "mean [N] | RMS [N] | p95 [N] | max [N] | no contact [ms] | coverage (lowest) | lost messages | "
-        "penetration [µm] |",
+        "mean [N] | RMS [N] | p95 [N] | max [N] | no contact [ms] | coverage (lowest) | "
+        "lost messages | penetration [µm] |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     gates: list[Gate] = []
