@@ -40,8 +40,7 @@ class HostReference:
     """The reference that a control host makes of targets that may get lost.
 
     Args:
-        loss: share of messages that never arrive.
-        seed: decides which.
+        loss: share of messages that never arrive; the seed of a run decides which.
     """
 
     def __init__(self, loss: float) -> None:
@@ -113,10 +112,6 @@ class HostReference:
         self.now_ns = self._host.run_ticks(self.now_ns, 1)
         state = self._host.state()
         return np.array(state["ref_position"]), np.array(state["ref_twist"][:3])
-
-    def brakes(self) -> int:
-        """Return how often the rows ran out and the reference braked."""
-        return int(self._host.counters()["expired_brakes"])
 
     def rejected(self) -> int:
         """Return how many segments the host has refused."""
