@@ -69,9 +69,9 @@ def _wipe(by_case: dict[str, list[Row]]) -> tuple[list[str], list[Gate]]:
         "*max* and penetration: of all runs.",
         "",
         "| case | runs | windows of 100 ms | off by more than 0.5 N | worst window [N] | "
-        "mean [N] | RMS [N] | p95 [N] | max [N] | no contact [ms] | coverage (lowest) | lost messages | "
-        "penetration [µm] |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "mean [N] | RMS [N] | p95 [N] | max [N] | no contact [ms] | coverage (lowest) | "
+        "lost messages | first touch, 1 ms [N] | penetration [µm] |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     gates: list[Gate] = []
     for case, rows in by_case.items():
@@ -83,7 +83,8 @@ def _wipe(by_case: dict[str, list[Row]]) -> tuple[list[str], list[Gate]]:
             f"{_mean(rows, 'rms_n'):.3f} | {_mean(rows, 'p95_n'):.2f} | "
             f"{_max(rows, 'max_n'):.1f} | {_sum(rows, 'lost_contact_ms'):.0f} | "
             f"{100 * _mean(rows, 'coverage'):.1f} % ({100 * _min(rows, 'coverage'):.1f} %) | "
-            f"{lost:.0f} % | {_max(rows, 'penetration_um'):.1f} |"
+            f"{lost:.0f} % | {_max(rows, 'peak_impact_n'):.0f} | "
+            f"{_max(rows, 'penetration_um'):.1f} |"
         )
         if case in WIPE_GATED:
             result = f"{off:.0f} of {windows:.0f} off, worst {_max(rows, 'worst_window_n'):.2f} N"

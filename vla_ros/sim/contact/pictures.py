@@ -34,7 +34,7 @@ def write_pictures(task: str, folder: Path) -> None:
             _, _, arm = runner.run(0)
         finally:
             runner.close()
-    views = [draw(arm, 1.6, 135.0, -20.0), draw(arm, 0.35, 135.0, -25.0)]
+    views = [draw(arm, 1.3, 135.0, -20.0), draw(arm, 0.22, 135.0, -20.0)]
     cv2.imwrite(str(folder / f"contact_{task}.png"), np.hstack(views)[:, :, ::-1])
 
 

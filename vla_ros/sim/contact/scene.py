@@ -190,6 +190,15 @@ def _add_surroundings(spec: mujoco.MjSpec) -> None:
     spec.visual.headlight.ambient = (0.45, 0.45, 0.45)
     spec.visual.headlight.diffuse = (0.45, 0.45, 0.45)
     spec.visual.quality.shadowsize = 0
+    spec.visual.quality.numslices = 200  # the curved surface is drawn as round as it is
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
+        rgb1=(0.95, 0.96, 0.97),
+        width=8,
+        height=48,
+    )
     floor = spec.worldbody.add_geom(
         type=mujoco.mjtGeom.mjGEOM_PLANE, size=(2, 2, 0.1), rgba=(0.85, 0.85, 0.83, 1)
     )

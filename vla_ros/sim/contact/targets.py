@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,46 +40,46 @@ class HostReference:
     """The reference that a control host makes of targets that may get lost.
 
     Args:
-        loss: share of messages that never arrive.
-        seed: decides which.
+        loss: share of messages that never arrive; the seed of a run decides which.
     """
 
     def __init__(self, loss: float) -> None:
         self._loss = loss
         self._folder = tempfile.TemporaryDirectory(prefix="vla_ros_contact_")
-        model_path = Path(self._folder.name) / "free.mjb"
+        self._model_path = Path(self._folder.name) / "free.mjb"
         model = build_scene()
         self._home_qpos = np.array(describe_scene(model).home_qpos)
-        save_model(model, model_path)
+        save_model(model, self._model_path)
         self._prefix = f"vla_ros.contact{os.getpid()}"
-        self._plant = build_plant(model_path, "")
-        self._host = build_host(
-            ControlConfig(seam_time_constant_s=SEAM_S, max_speed_m_s=MAX_SPEED_M_S),
-            fr3_arm(),
-            self._plant,
-            self._prefix,
-        )
-        self._lease = core.LeaseWriter(self._prefix)
-        self._segments = core.SegmentWriter(self._prefix, SOURCE)
-        self.now_ns = NS_PER_S
-        self.sent = 0
-        self.lost = 0
+        self._host: Any = None
+        self._lease: Any = None
+        self._segments: Any = None
 
     def close(self) -> None:
         """Free the shared memory."""
-        for stream in ("state", "lease", "stop", "segment.policy", "segment.teleop"):
-            core.ShmRing.unlink(f"{self._prefix}.{stream}")
+        self._unlink()
         self._folder.cleanup()
 
     def start(self, q: Array, seed: int) -> None:
-        """Put the host's arm at rest at ``q`` (7,) [rad]."""
+        """Put a new host's arm at rest at ``q`` (7,) [rad]; nothing is left of an earlier run."""
+        self._unlink()
+        plant = build_plant(self._model_path, "")
+        config = ControlConfig(seam_time_constant_s=SEAM_S, max_speed_m_s=MAX_SPEED_M_S)
+        self._host = build_host(config, fr3_arm(), plant, self._prefix)
+        self._lease = core.LeaseWriter(self._prefix)
+        self._segments = core.SegmentWriter(self._prefix, SOURCE)
         qpos = self._home_qpos.copy()
         qpos[:7] = q
-        self._plant.request_reset(list(qpos))
-        self.now_ns = self._host.run_ticks(self.now_ns, 100)
+        plant.request_reset(list(qpos))
+        self.now_ns = self._host.run_ticks(NS_PER_S, 100)
         self._lease.write(SOURCE, 1, self.now_ns + _LEASE_NS)
         self._random = np.random.default_rng([seed, 78])
         self.sent = self.lost = 0
+
+    def _unlink(self) -> None:
+        self._host = self._lease = self._segments = None
+        for stream in ("state", "lease", "stop", "segment.policy", "segment.teleop"):
+            core.ShmRing.unlink(f"{self._prefix}.{stream}")
 
     def send(self, positions: Array, rotation: Array, velocities: Array) -> bool:
         """Send the path of the next ``ROWS - 1`` periods; False if the link lost the message.
@@ -111,10 +112,6 @@ class HostReference:
         self.now_ns = self._host.run_ticks(self.now_ns, 1)
         state = self._host.state()
         return np.array(state["ref_position"]), np.array(state["ref_twist"][:3])
-
-    def brakes(self) -> int:
-        """Return how often the rows ran out and the reference braked."""
-        return int(self._host.counters()["expired_brakes"])
 
     def rejected(self) -> int:
         """Return how many segments the host has refused."""

@@ -174,9 +174,8 @@ class WipeRunner:
         trace = WipeTrace()
         contact_s = self._approach(arm, trace, start)
         arm.law.apply(self._law_config(q, c.contact_damping))
-        refused = self._reference.rejected()
         self._wipe(arm, trace, path, contact_s)
-        refused = self._reference.rejected() - refused
+        refused = self._reference.rejected()
         return self._judge(seed, trace, path, contact_s, refused), trace, arm
 
     def _law_config(self, q: Array, damping: float) -> core.LawConfig:
