@@ -4,15 +4,18 @@
 #   make PYTHON=python3.12 test       another interpreter, 3.11 or newer
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 60
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint lock clean
+.PHONY: help setup demo test bench sanitize fuzz lint lock clean
 
 help:
 	@echo "make demo    run the simulated demonstration; watch it in the browser"
 	@echo "make test    run the tests"
 	@echo "make bench   run the benchmark and write its report"
+	@echo "make sanitize  run the C++ core under the address and undefined-behaviour sanitizers"
+	@echo "make fuzz    feed the control law random bytes under the sanitizers; SECONDS=600"
 	@echo "make lint    check style, types, formatting and import boundaries"
 	@echo "make setup   only set up .venv, which the others do by themselves"
 	@echo "make clean   remove .venv and everything that was built"
@@ -29,6 +32,12 @@ test: setup
 
 bench: setup
 	@$(BIN)/vla-ros bench $(ARGS)
+
+sanitize: setup
+	@$(BIN)/python tools/core_checks.py exercise
+
+fuzz: setup
+	@$(BIN)/python tools/core_checks.py fuzz --seconds $(SECONDS)
 
 lint: setup
 	@tools/lint.sh

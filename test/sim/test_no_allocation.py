@@ -1,46 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control loop allocates nothing: twice the ticks, the same number of allocations."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from allocation_counter import run_counted
 
 pytestmark = pytest.mark.sim
-
-COUNTER = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stddef.h>
-static long count; static int counting;
-static void *(*real_malloc)(size_t); static void *(*real_aligned)(size_t, size_t);
-static int (*real_memalign)(void **, size_t, size_t); static void *(*real_realloc)(void *, size_t);
-void *malloc(size_t n) {
-  if (!real_malloc) real_malloc = dlsym(RTLD_NEXT, "malloc");
-  if (counting) ++count;
-  return real_malloc(n);
-}
-void *realloc(void *p, size_t n) {
-  if (!real_realloc) real_realloc = dlsym(RTLD_NEXT, "realloc");
-  if (counting) ++count;
-  return real_realloc(p, n);
-}
-void *aligned_alloc(size_t a, size_t n) {
-  if (!real_aligned) real_aligned = dlsym(RTLD_NEXT, "aligned_alloc");
-  if (counting) ++count;
-  return real_aligned(a, n);
-}
-int posix_memalign(void **p, size_t a, size_t n) {
-  if (!real_memalign) real_memalign = dlsym(RTLD_NEXT, "posix_memalign");
-  if (counting) ++count;
-  return real_memalign(p, a, n);
-}
-void count_begin(void) { count = 0; counting = 1; }
-long count_end(void) { counting = 0; return count; }
-"""
 
 RUN = """
 import ctypes, sys
@@ -84,22 +51,5 @@ assert counts[0] == counts[1] == counts[2], counts
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_number_of_allocations_does_not_depend_on_the_number_of_ticks(tmp_path: Path) -> None:
-    source, library = tmp_path / "counter.c", tmp_path / "counter.so"
-    source.write_text(COUNTER)
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
-    subprocess.run(command, check=True)
-    environment = os.environ | {
-        "LD_PRELOAD": str(library),
-        "PYTHONPATH": os.pathsep.join(
-            [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        ),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(library), str(tmp_path / "scene")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_counted(RUN, tmp_path, str(tmp_path / "scene"))
     assert done.returncode == 0, done.stdout + done.stderr

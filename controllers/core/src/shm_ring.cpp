@@ -96,6 +96,17 @@ struct ShmRing::Slot
 ShmRing::ShmRing(std::string name, std::byte * base, uint64_t size, bool writer)
 : name_(std::move(name)), base_(base), size_(size), writer_(writer)
 {
+  const auto * header = reinterpret_cast<const Header *>(base_);
+  n_slots_ = header->n_slots;
+  slot_bytes_ = header->slot_bytes;
+  payload_bytes_ = header->payload_bytes;
+}
+
+bool ShmRing::has_room() const noexcept
+{
+  return n_slots_ > 0 && slot_bytes_ % kAlignment == 0 && slot_bytes_ >= sizeof(Slot) &&
+         payload_bytes_ <= slot_bytes_ - sizeof(Slot) &&
+         slot_bytes_ <= (size_ - kHeaderBytes) / n_slots_;
 }
 
 ShmRing::ShmRing(ShmRing && other) noexcept { *this = std::move(other); }
@@ -107,6 +118,9 @@ ShmRing & ShmRing::operator=(ShmRing && other) noexcept
   name_ = std::move(other.name_);
   base_ = std::exchange(other.base_, nullptr);
   size_ = std::exchange(other.size_, 0);
+  n_slots_ = other.n_slots_;
+  slot_bytes_ = other.slot_bytes_;
+  payload_bytes_ = other.payload_bytes_;
   writer_ = std::exchange(other.writer_, false);
   return *this;
 }
@@ -137,7 +151,8 @@ ShmRing ShmRing::prepare(
     void * peek = mmap(nullptr, kHeaderBytes, PROT_READ, MAP_SHARED, fd, 0);
     const auto * header = static_cast<const Header *>(peek);
     fresh = peek == MAP_FAILED || header->magic != kRingMagic || header->n_slots != n_slots ||
-            header->payload_bytes != payload_bytes || header->schema_hash != schema_hash;
+            header->payload_bytes != payload_bytes || header->slot_bytes != slot_bytes ||
+            header->schema_hash != schema_hash;
     if (peek != MAP_FAILED) munmap(peek, kHeaderBytes);
   }
   else if (!fresh)
@@ -221,6 +236,10 @@ ShmRing ShmRing::open(const std::string & name, uint64_t schema_hash)
   if (base == MAP_FAILED) throw Error("shared memory " + name + " is not a ring");
   ShmRing ring(name, static_cast<std::byte *>(base), size, false);
   const auto * header = static_cast<const Header *>(base);
+  if (!ring.has_room())
+  {
+    throw Error("shared memory " + name + " is smaller than what its header says");
+  }
   if (header->magic != kRingMagic || header->version != 1)
   {
     throw Error("shared memory " + name + " is not a ring of this version");
@@ -236,9 +255,7 @@ ShmRing ShmRing::open(const std::string & name, uint64_t schema_hash)
 
 ShmRing::Slot * ShmRing::slot(uint64_t seq) const noexcept
 {
-  const auto * header = reinterpret_cast<const Header *>(base_);
-  return reinterpret_cast<Slot *>(
-    base_ + kHeaderBytes + (seq - 1) % header->n_slots * header->slot_bytes);
+  return reinterpret_cast<Slot *>(base_ + kHeaderBytes + (seq - 1) % n_slots_ * slot_bytes_);
 }
 
 uint64_t ShmRing::write(const LatencyStamp & stamp, const void * payload, uint64_t bytes) noexcept
@@ -265,7 +282,7 @@ bool ShmRing::read_seq(
   Slot * source = slot(seq);
   if (source->sequence.load(std::memory_order_acquire) != 2 * seq) return false;
   const uint64_t length = source->bytes;
-  if (length > capacity) return false;
+  if (length > capacity || length > payload_bytes_) return false;
   if (stamp != nullptr) std::memcpy(stamp, &source->stamp, sizeof(*stamp));
   std::memcpy(payload, source->payload(), length);
   std::atomic_thread_fence(std::memory_order_acquire);
@@ -305,12 +322,12 @@ uint64_t ShmRing::head() const noexcept
 
 uint64_t ShmRing::payload_bytes() const noexcept
 {
-  return base_ == nullptr ? 0 : reinterpret_cast<const Header *>(base_)->payload_bytes;
+  return base_ == nullptr ? 0 : payload_bytes_;
 }
 
 uint32_t ShmRing::n_slots() const noexcept
 {
-  return base_ == nullptr ? 0 : reinterpret_cast<const Header *>(base_)->n_slots;
+  return base_ == nullptr ? 0 : n_slots_;
 }
 
 bool ShmRing::writer_alive() const noexcept

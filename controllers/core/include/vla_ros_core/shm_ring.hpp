@@ -77,10 +77,16 @@ private:
   struct Slot;
   ShmRing(std::string name, std::byte * base, uint64_t size, bool writer);
   Slot * slot(uint64_t seq) const noexcept;
+  bool has_room() const noexcept;
 
   std::string name_;
   std::byte * base_ = nullptr;
   uint64_t size_ = 0;
+  // Copied when the file is mapped: what another process does to the header afterwards must not
+  // lead a reader out of its mapping.
+  uint32_t n_slots_ = 0;
+  uint64_t slot_bytes_ = 0;
+  uint64_t payload_bytes_ = 0;
   bool writer_ = false;
 };
 
