@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
@@ -18,16 +20,19 @@ from vla_ros_msgs.msg import ControlStatus, Verdict
 from vla_ros_msgs.srv import ResetScene
 
 import vla_ros_core as core
-from vla_ros.config_fields import check_fields, setting
+from vla_ros.config_fields import setting
 from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
+from vla_ros.control.law_settings import LawSettings, to_law_config
+from vla_ros.control.presets import behaviour_settings, load_preset
 from vla_ros.embodiment.urdf_tree import LinkTransform, UrdfTree
-from vla_ros.errors import VlaRosError
+from vla_ros.errors import ConfigError, VlaRosError
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import pose_to_msg, transform_to_msg
 from vla_ros.nodes.loop import RateLoop
 from vla_ros.nodes.process import set_process_nice, thread_ids
 from vla_ros.nodes.rings import unpack_snapshot
+from vla_ros.nodes.target_topics import TargetTopics
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.sim.judge import Judge, JudgeVerdict
 from vla_ros.sim.plant import FR3_JOINTS, build_plant, fr3_arm
@@ -46,6 +51,9 @@ _FINGERS = ("fr3_finger_joint1", "fr3_finger_joint2")
 class ControlNodeConfig(ControlConfig):
     """Parameters of the control node."""
 
+    preset: str = setting(
+        "", "behaviour (a name of config/control, or a file); sets the gains it is about"
+    )
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
     scene_model: str = setting("", "compiled scene (.mjb)", read_only=True)
     scene_info: str = setting("", "description of the scene (.json)", read_only=True)
@@ -60,7 +68,9 @@ class ControlNodeConfig(ControlConfig):
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
+        if self.preset:
+            load_preset(self.preset)
 
 
 class ControlNode(VlaNode):
@@ -72,12 +82,17 @@ class ControlNode(VlaNode):
     def __init__(self) -> None:
         super().__init__("control_node")
         self._loop: RateLoop | None = None
+        self._host: Any = None
+        self._arm = fr3_arm()
         self._cycle = 0
+        self.add_pre_set_parameters_callback(self._expand_preset)
+        if self.config.preset:
+            self.set_parameters([Parameter("preset", value=self.config.preset)])
 
     def on_setup(self, config: ControlNodeConfig) -> None:
         """Build the simulation and the control host; publish what never changes."""
         self._info = SceneInfo.load(Path(config.scene_info))
-        arm = fr3_arm()
+        arm = self._arm
         self._tree = UrdfTree(arm.urdf_xml)
         self._base_frame = arm.base_frame
         snapshot_ring = f"{config.shm_prefix}.sim_snapshot"
@@ -90,6 +105,7 @@ class ControlNode(VlaNode):
         self._judged_epoch = 0
         self._verdict = JudgeVerdict(False, 0.0, "no goal")
         self._create_interfaces()
+        self._targets = TargetTopics(self, self._host, self._change_law)
         self._publish_static(arm.urdf_xml)
         self._plant.request_reset(list(apply_layout(self._info, sample_layout(0))))
 
@@ -113,11 +129,43 @@ class ControlNode(VlaNode):
             self._loop = None
             self._host.shutdown()
 
+    def on_config_change(self, config: ControlNodeConfig) -> None:
+        """Ramp to changed gains; a value that the law refuses is answered with its reason."""
+        law = to_law_config(config, self._arm)
+        if self._host is not None:
+            self._host.set_law(law)
+
+    def _change_law(self, change: Callable[[core.LawConfig], None]) -> None:
+        # From the settings in force, so that changes by topic do not add up.
+        law = to_law_config(self.config, self._arm)
+        change(law)
+        self._host.set_law(law)
+
+    def _expand_preset(self, changes: list[Parameter]) -> list[Parameter]:
+        """Add the settings that a preset stands for, but for those that come with it."""
+        wanted = next((p.value for p in changes if p.name == "preset"), "")
+        if not wanted or not isinstance(wanted, str):
+            return changes
+        try:
+            settings = load_preset(wanted, self.config)
+        except ConfigError:
+            return changes  # judged, and refused with the reason, as any other value
+        named = {p.name for p in changes}
+        for name in behaviour_settings():
+            if name not in named:
+                kind = type(getattr(LawSettings, name))  # a file may say 200 for 200.0
+                value = kind(getattr(settings, name))
+                listed = [float(v) for v in value] if kind is tuple else value
+                changes.append(Parameter(name, value=listed))
+        return changes
+
     def health(self) -> NodeHealth:
         """Say how the loop keeps its time and what it refused."""
         counters, timing = self._host.counters(), self._host.timing()
-        values = {k: v for k, v in counters.items() if k != "rejected"}
+        plain = {k: v for k, v in counters.items() if not isinstance(v, dict)}
+        values: dict[str, Any] = dict(plain)
         values |= {f"rejected: {k}": v for k, v in counters["rejected"].items()}
+        values |= dict(self._targets.refusals)
         values |= {k: round(v, 1) for k, v in timing.items()}
         values["priority"] = self._host.priority
         skipped = counters["skipped"] / max(1, counters["ticks"])
@@ -132,6 +180,7 @@ class ControlNode(VlaNode):
         self._pose_pub = self.create_counted_publisher(PoseStamped, "current_pose")
         self._commanded_pub = self.create_counted_publisher(PoseStamped, "commanded_pose")
         self._twist_pub = self.create_counted_publisher(TwistStamped, "current_twist")
+        self._wrench_pub = self.create_counted_publisher(WrenchStamped, "external_wrench")
         self._tf_pub = self.create_counted_publisher(TFMessage, "/tf")
         self._tf_static_pub = self.create_counted_publisher(TFMessage, "/tf_static", LATCHED)
         self._urdf_pub = self.create_counted_publisher(String, "robot_description", LATCHED)
@@ -154,7 +203,7 @@ class ControlNode(VlaNode):
 
     def _on_resume_service(self, _: Any, response: Trigger.Response) -> Trigger.Response:
         self._host.resume()
-        response.success, response.message = True, "segments are accepted again"
+        response.success, response.message = True, "segments and targets are accepted again"
         return response
 
     def _on_reset_scene(
@@ -205,6 +254,11 @@ class ControlNode(VlaNode):
         linear, angular = twist.twist.linear, twist.twist.angular
         linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = state["twist"]
         self._twist_pub.publish(twist)
+        wrench = WrenchStamped()
+        wrench.header = twist.header
+        force, torque = wrench.wrench.force, wrench.wrench.torque
+        force.x, force.y, force.z, torque.x, torque.y, torque.z = state["wrench_external"]
+        self._wrench_pub.publish(wrench)
         if with_tf:
             positions = dict(zip(joints.name, joints.position, strict=True))
             moving = self._tree.moving_transforms(positions)
@@ -267,9 +321,9 @@ class ControlNode(VlaNode):
 
 
 _REASONS = {
-    ControlMode.IDLE: "waiting for a segment",
+    ControlMode.IDLE: "waiting for a segment or target",
     ControlMode.TRACK: "",
-    ControlMode.BRAKE: "rows ran out or expired, or authority ended",
+    ControlMode.BRAKE: "rows ran out or expired, targets stayed away, or authority ended",
     ControlMode.HOLD: "nothing fit to act on",
     ControlMode.STOPPED: "stop requested: call ~/resume",
     ControlMode.FAULT: "control law failed",
