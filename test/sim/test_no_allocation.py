@@ -14,10 +14,14 @@ import ctypes, sys
 from pathlib import Path
 from host_rig import HostRig
 from vla_ros.sim.prepare import prepare_scene
+from vla_ros.sim.scene_info import SceneInfo
+from vla_ros.sim.tasks import apply_layout, sample_layout
 
 counter = ctypes.CDLL(sys.argv[1])
 counter.count_end.restype = ctypes.c_long
-rig = HostRig(prepare_scene(Path(sys.argv[2])).model)
+scene = prepare_scene(Path(sys.argv[2]))
+rig = HostRig(scene.model)
+layout = apply_layout(SceneInfo.load(scene.info), sample_layout(1))
 rig.grant()
 rig.run(0.1)
 counts = []
@@ -29,6 +33,8 @@ for n in (200, 400, 800):
     counts.append(counter.count_end())
 print(counts)
 assert counts[0] == counts[1] == counts[2], counts
+rig.plant.request_reset(list(layout))
+rig.run(0.3)
 rig.grant(source="topic", epoch=2)
 rig.run(0.01)
 joints = [f"fr3_joint{i}" for i in range(1, 8)]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -105,7 +106,10 @@ class VlaNode(LifecycleNode):
         """Let go of what ``on_setup`` made, other than ROS entities (lifecycle: cleanup)."""
 
     def on_config_change(self, config: Any) -> None:
-        """Take over changed parameters; the configuration has been checked."""
+        """Take over changed parameters; the configuration has been checked.
+
+        May raise ``VlaRosError``: the change is then refused with its text.
+        """
 
     def health(self) -> NodeHealth:
         """Say how the node is doing."""
@@ -216,8 +220,11 @@ class VlaNode(LifecycleNode):
     def _on_parameters(self, changes: list[Parameter]) -> Any:
         result, config = check_change(self, self.config_type, changes)
         if config is not None:
+            try:
+                self.on_config_change(config)
+            except VlaRosError as error:
+                return SetParametersResult(successful=False, reason=str(error))
             self.config = config
-            self.on_config_change(config)
         return result
 
     def _on_mark(self, mark: RecordingMark) -> None:

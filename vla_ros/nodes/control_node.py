@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
@@ -17,16 +19,21 @@ from vla_ros_msgs.msg import ControlStatus, Verdict
 from vla_ros_msgs.srv import ResetScene
 
 import vla_ros_core as core
-from vla_ros.config_fields import check_fields, setting
+from vla_ros.config_fields import setting
 from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
+from vla_ros.control.law_settings import LawSettings, to_law_config
+from vla_ros.control.presets import behaviour_settings, load_preset
+from vla_ros.embodiment.arm import arm_of
+from vla_ros.embodiment.robot import load_robot
 from vla_ros.embodiment.urdf_tree import LinkTransform, UrdfTree
-from vla_ros.errors import VlaRosError
+from vla_ros.errors import ConfigError, VlaRosError
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import pose_to_msg, transform_to_msg
 from vla_ros.nodes.loop import RateLoop
 from vla_ros.nodes.process import set_process_nice, thread_ids
 from vla_ros.nodes.rings import unpack_snapshot
+from vla_ros.nodes.target_topics import TargetTopics
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.sim.judge import Judge, JudgeVerdict
 from vla_ros.sim.plants import plant_for
@@ -42,6 +49,9 @@ _JUDGE_EVERY = 10
 class ControlNodeConfig(ControlConfig):
     """Parameters of the control node."""
 
+    preset: str = setting(
+        "", "behaviour (a name of config/control, or a file); sets the gains it is about"
+    )
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
     robot: str = setting("fr3", "robot: its name, or a .yaml file of your own", read_only=True)
     scene_model: str = setting(
@@ -61,7 +71,9 @@ class ControlNodeConfig(ControlConfig):
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
+        if self.preset:
+            load_preset(self.preset)
 
 
 class ControlNode(VlaNode):
@@ -73,7 +85,12 @@ class ControlNode(VlaNode):
     def __init__(self) -> None:
         super().__init__("control_node")
         self._loop: RateLoop | None = None
+        self._host: Any = None
+        self._arm = arm_of(load_robot(self.config.robot))
         self._cycle = 0
+        self.add_pre_set_parameters_callback(self._expand_preset)
+        if self.config.preset:
+            self.set_parameters([Parameter("preset", value=self.config.preset)])
 
     def on_setup(self, config: ControlNodeConfig) -> None:
         """Build the simulation and the control host; publish what never changes."""
@@ -81,7 +98,8 @@ class ControlNode(VlaNode):
         self._simulated = plant_for(
             config.robot, config.scene_model, config.scene_info, snapshot_ring, config.rate_hz
         )
-        arm, self._plant = self._simulated.arm, self._simulated.plant
+        self._arm = arm = self._simulated.arm
+        self._plant = self._simulated.plant
         self._tree = UrdfTree(arm.urdf_xml)
         self._base_frame = arm.base_frame
         self._host = build_host(config, arm, self._plant, config.shm_prefix)
@@ -92,6 +110,7 @@ class ControlNode(VlaNode):
         self._judged_epoch = 0
         self._verdict = JudgeVerdict(False, 0.0, "no goal")
         self._create_interfaces()
+        self._targets = TargetTopics(self, self._host, self._change_law)
         self._publish_static(arm.urdf_xml)
         self._plant.request_reset(self._simulated.qpos_of(seed=0))
 
@@ -115,11 +134,43 @@ class ControlNode(VlaNode):
             self._loop = None
             self._host.shutdown()
 
+    def on_config_change(self, config: ControlNodeConfig) -> None:
+        """Ramp to changed gains; a value that the law refuses is answered with its reason."""
+        law = to_law_config(config, self._arm)
+        if self._host is not None:
+            self._host.set_law(law)
+
+    def _change_law(self, change: Callable[[core.LawConfig], None]) -> None:
+        # From the settings in force, so that changes by topic do not add up.
+        law = to_law_config(self.config, self._arm)
+        change(law)
+        self._host.set_law(law)
+
+    def _expand_preset(self, changes: list[Parameter]) -> list[Parameter]:
+        """Add the settings that a preset stands for, but for those that come with it."""
+        wanted = next((p.value for p in changes if p.name == "preset"), "")
+        if not wanted or not isinstance(wanted, str):
+            return changes
+        try:
+            settings = load_preset(wanted, self.config)
+        except ConfigError:
+            return changes  # judged, and refused with the reason, as any other value
+        named = {p.name for p in changes}
+        for name in behaviour_settings():
+            if name not in named:
+                kind = type(getattr(LawSettings, name))  # a file may say 200 for 200.0
+                value = kind(getattr(settings, name))
+                listed = [float(v) for v in value] if kind is tuple else value
+                changes.append(Parameter(name, value=listed))
+        return changes
+
     def health(self) -> NodeHealth:
         """Say how the loop keeps its time and what it refused."""
         counters, timing = self._host.counters(), self._host.timing()
-        values = {k: v for k, v in counters.items() if k != "rejected"}
+        plain = {k: v for k, v in counters.items() if not isinstance(v, dict)}
+        values: dict[str, Any] = dict(plain)
         values |= {f"rejected: {k}": v for k, v in counters["rejected"].items()}
+        values |= dict(self._targets.refusals)
         values |= {k: round(v, 1) for k, v in timing.items()}
         values["priority"] = self._host.priority
         skipped = counters["skipped"] / max(1, counters["ticks"])
@@ -134,6 +185,7 @@ class ControlNode(VlaNode):
         self._pose_pub = self.create_counted_publisher(PoseStamped, "current_pose")
         self._commanded_pub = self.create_counted_publisher(PoseStamped, "commanded_pose")
         self._twist_pub = self.create_counted_publisher(TwistStamped, "current_twist")
+        self._wrench_pub = self.create_counted_publisher(WrenchStamped, "external_wrench")
         self._tf_pub = self.create_counted_publisher(TFMessage, "/tf")
         self._tf_static_pub = self.create_counted_publisher(TFMessage, "/tf_static", LATCHED)
         self._urdf_pub = self.create_counted_publisher(String, "robot_description", LATCHED)
@@ -156,7 +208,7 @@ class ControlNode(VlaNode):
 
     def _on_resume_service(self, _: Any, response: Trigger.Response) -> Trigger.Response:
         self._host.resume()
-        response.success, response.message = True, "segments are accepted again"
+        response.success, response.message = True, "segments and targets are accepted again"
         return response
 
     def _on_reset_scene(
@@ -208,6 +260,11 @@ class ControlNode(VlaNode):
         linear, angular = twist.twist.linear, twist.twist.angular
         linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = state["twist"]
         self._twist_pub.publish(twist)
+        wrench = WrenchStamped()
+        wrench.header = twist.header
+        force, torque = wrench.wrench.force, wrench.wrench.torque
+        force.x, force.y, force.z, torque.x, torque.y, torque.z = state["wrench_external"]
+        self._wrench_pub.publish(wrench)
         if with_tf:
             positions = dict(zip(joints.name, joints.position, strict=True))
             moving = self._tree.moving_transforms(positions)
@@ -273,9 +330,9 @@ class ControlNode(VlaNode):
 
 
 _REASONS = {
-    ControlMode.IDLE: "waiting for a segment",
+    ControlMode.IDLE: "waiting for a segment or target",
     ControlMode.TRACK: "",
-    ControlMode.BRAKE: "rows ran out or expired, or authority ended",
+    ControlMode.BRAKE: "rows ran out or expired, targets stayed away, or authority ended",
     ControlMode.HOLD: "nothing fit to act on",
     ControlMode.STOPPED: "stop requested: call ~/resume",
     ControlMode.FAULT: "control law failed",

@@ -200,7 +200,9 @@ void ArmChannel::update_reference(int64_t now_ns, double dt_s, Rejection gate) n
     reference_.update(now_ns, dt_s, model_->ee_pose());
   }
   fill_law_reference();
-  stream_.set_present(law_reference_.pose, law_reference_.q);
+  // A posture of the configuration may be far from where the arm happens to be.
+  const bool is_configured = law_reference_.dq.size() == 0 && law_.config().kind != LawKind::kJoint;
+  stream_.set_present(law_reference_.pose, is_configured ? q_ : law_reference_.q);
 }
 
 void ArmChannel::fill_law_reference() noexcept
