@@ -13,7 +13,7 @@ check() {
 }
 
 cpp_format() {
-    find controllers \( -name '*.cpp' -o -name '*.hpp' \) -print0 |
+    find controllers bench \( -name '*.cpp' -o -name '*.hpp' \) -print0 |
         xargs -0 -r clang-format --dry-run -Werror
 }
 

@@ -70,8 +70,7 @@ private:
 };
 
 /// The thread that is measured; everything it writes was allocated before.
-void loop_of_turns(
-  Law & law, const States & states, int seconds, double rate_hz, LoopTimes & times)
+void loop_of_turns(Law & law, const States & states, int seconds, double rate_hz, LoopTimes & times)
 {
   const auto period_ns = static_cast<int64_t>(1e9 / rate_hz);
   const auto ticks = static_cast<int>(rate_hz);

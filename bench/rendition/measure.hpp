@@ -32,8 +32,7 @@ struct Durations
 
 /// Run both over the same states in turns of `block` ticks, so that both see the machine in the
 /// same condition. Before that, each runs the first block once, after which filters agree.
-Durations measure(
-  vla_ros_core::Law & law, Rendition * rendition, const States & states, int block);
+Durations measure(vla_ros_core::Law & law, Rendition * rendition, const States & states, int block);
 
 /// A loop at a fixed rate: turns of one second with the law and with nothing to do.
 struct LoopTimes

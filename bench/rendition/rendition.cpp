@@ -133,8 +133,7 @@ struct Rendition::Impl
     pinocchio::computeJointJacobians(model, data, q);
     pinocchio::updateFramePlacement(model, data, ee);
     jacobian.setZero();
-    const auto axes =
-      config.end_effector_axes ? pinocchio::LOCAL : pinocchio::LOCAL_WORLD_ALIGNED;
+    const auto axes = config.end_effector_axes ? pinocchio::LOCAL : pinocchio::LOCAL_WORLD_ALIGNED;
     pinocchio::getFrameJacobian(model, data, ee, axes, jacobian);
     const bool needs_inertia =
       config.operational_space || config.projection == Projection::kDynamic;
@@ -179,8 +178,7 @@ struct Rendition::Impl
     projector.setIdentity();
     if (config.projection == Projection::kKinematic)
     {
-      projector -=
-        damped_pseudo_inverse(jacobian, config.nullspace_regularisation) * jacobian;
+      projector -= damped_pseudo_inverse(jacobian, config.nullspace_regularisation) * jacobian;
     }
     else if (config.projection == Projection::kDynamic)
     {
@@ -205,8 +203,7 @@ struct Rendition::Impl
       const auto a = config.friction_a.array();
       const auto b = config.friction_b.array();
       const auto c = config.friction_c.array();
-      tau_extra.array() +=
-        a / (1.0 + (-b * (dq.array() + c)).exp()) - a / (1.0 + (-b * c).exp());
+      tau_extra.array() += a / (1.0 + (-b * (dq.array() + c)).exp()) - a / (1.0 + (-b * c).exp());
     }
     if (config.coriolis)
     {

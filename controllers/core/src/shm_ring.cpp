@@ -320,15 +320,9 @@ uint64_t ShmRing::head() const noexcept
   return reinterpret_cast<const Header *>(base_)->head.load(std::memory_order_acquire);
 }
 
-uint64_t ShmRing::payload_bytes() const noexcept
-{
-  return base_ == nullptr ? 0 : payload_bytes_;
-}
+uint64_t ShmRing::payload_bytes() const noexcept { return base_ == nullptr ? 0 : payload_bytes_; }
 
-uint32_t ShmRing::n_slots() const noexcept
-{
-  return base_ == nullptr ? 0 : n_slots_;
-}
+uint32_t ShmRing::n_slots() const noexcept { return base_ == nullptr ? 0 : n_slots_; }
 
 bool ShmRing::writer_alive() const noexcept
 {

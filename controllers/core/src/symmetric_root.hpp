@@ -67,7 +67,10 @@ private:
   static constexpr double kSettled = 1e-13;
   // Three disjoint planes at a time: their square roots and divisions overlap.
   static constexpr int kRounds[5][6] = {
-    {0, 5, 1, 4, 2, 3}, {0, 4, 3, 5, 1, 2}, {0, 3, 2, 4, 1, 5}, {0, 2, 1, 3, 4, 5},
+    {0, 5, 1, 4, 2, 3},
+    {0, 4, 3, 5, 1, 2},
+    {0, 3, 2, 4, 1, 5},
+    {0, 2, 1, 3, 4, 5},
     {0, 1, 2, 5, 3, 4}};
 
   /// Compute d and X; false if A is too far from diagonal for that, unless `force`.

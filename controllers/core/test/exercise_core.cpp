@@ -95,8 +95,9 @@ void run_law(Random & random)
       c.torque_limit = JointVector::Constant(n, 50.0);
       c.torque_rate_limit = JointVector::Constant(n, 1000.0);
       c.velocity_limit = JointVector::Constant(n, 0.5);
-      c.friction = {joints(random, n, 0.0).array() + 0.5, joints(random, n, 0.0).array() + 5.0,
-                    JointVector::Zero(n)};
+      c.friction = {
+        joints(random, n, 0.0).array() + 0.5, joints(random, n, 0.0).array() + 5.0,
+        JointVector::Zero(n)};
       c.gains.manipulability_gain = mode % 2;
       c.gains.limit_avoidance_gain = mode % 2;
       c.filters = {0.001, 0.002, 0.01, 0.1, 0.1, 0.001};

@@ -22,8 +22,8 @@ void change(Bytes & bytes, std::mt19937_64 & random)
   const uint64_t n = 1 + random() % 8;
   for (uint64_t i = 0; i < n && !bytes.empty(); ++i)
   {
-    bytes[random() % bytes.size()] = static_cast<uint8_t>(random() % 3 == 0 ? random() % 8
-                                                                            : random());
+    bytes[random() % bytes.size()] =
+      static_cast<uint8_t>(random() % 3 == 0 ? random() % 8 : random());
   }
   if (random() % 8 == 0) bytes.resize(random() % 2048);
 }
@@ -73,7 +73,8 @@ int main(int argc, char ** argv)
     if (keeps) remember(bytes);
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
   }
-  std::printf("%llu runs, seed %llu\n", static_cast<unsigned long long>(runs),
-              static_cast<unsigned long long>(seed));
+  std::printf(
+    "%llu runs, seed %llu\n", static_cast<unsigned long long>(runs),
+    static_cast<unsigned long long>(seed));
   return 0;
 }
