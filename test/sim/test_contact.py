@@ -17,7 +17,8 @@ import mujoco
 from vla_ros.control.host import build_model
 from vla_ros.errors import ConfigError
 from vla_ros.sim.contact.arm import ContactArm, solve_pose, tool_arm
-from vla_ros.sim.contact.peg import DOWN, PegConfig, PegRunner, draw_trial
+from vla_ros.sim.contact.peg import DOWN, PegRunner
+from vla_ros.sim.contact.peg_task import PegConfig, draw_trial
 from vla_ros.sim.contact.scene import (
     TOOL_GEOM,
     PegScene,

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from vla_ros.errors import ConfigError
-from vla_ros.sim.contact.peg import PegResult, PegRunner
+from vla_ros.sim.contact.peg import PegRunner
+from vla_ros.sim.contact.peg_task import PegResult
 from vla_ros.sim.contact.wipe import WipeConfig, WipeResult, WipeRunner
 
 WIPE_CASES = {
