@@ -21,6 +21,7 @@ _COMMANDS = {
     "faults": "kill, freeze and stop parts during motion and see what the arm does",
     "timing": "measure whether every loop keeps its rate, with everything on",
     "nodes": "list the nodes that a demo starts",
+    "controllers": "list, load and switch ros2_control controllers, and set their gains",
 }
 EXIT_REFUSED = 2
 

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from admittance_rig import Rig, describe, settings
-from test_no_allocation import COUNTER
+from allocation_counter import run_counted
 
 import vla_ros_core as core
 from vla_ros.control.host import build_model
@@ -90,23 +87,7 @@ for n in (10, 100, 200, 400):
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_a_tick_allocates_nothing(tmp_path: Path):
-    source, library = tmp_path / "counter.c", tmp_path / "counter.so"
-    source.write_text(COUNTER)
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
-    subprocess.run(command, check=True)
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {
-        "LD_PRELOAD": str(library),
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(library)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_counted(RUN, tmp_path)
     assert done.returncode == 0, done.stderr
     counts = [int(line) for line in done.stdout.split()]
     assert counts[1] == counts[2] == counts[3], counts

@@ -17,7 +17,12 @@ import vla_ros
 
 ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = ROOT / "vla_ros_msgs"
-PACKAGE_FILES = ("package.xml", "vla_ros_msgs/package.xml", "controllers/core/package.xml")
+PACKAGE_FILES = (
+    "package.xml",
+    "vla_ros_msgs/package.xml",
+    "controllers/core/package.xml",
+    "controllers/plugin/package.xml",
+)
 
 
 @pytest.mark.parametrize("name", PACKAGE_FILES)
@@ -71,4 +76,5 @@ def test_colcon_finds_the_nested_packages() -> None:
     done = subprocess.run(
         [program, "list", "--names-only"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["vla_ros", "vla_ros_core", "vla_ros_msgs"]
+    names = ["vla_ros", "vla_ros_controllers", "vla_ros_core", "vla_ros_msgs"]
+    assert done.stdout.split() == names

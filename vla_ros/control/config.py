@@ -54,6 +54,25 @@ class ControlConfig(LawSettings):
     targets_need_lease: bool = setting(
         True, "false: plain targets lead whenever nobody else holds a lease", read_only=True
     )
+    workspace_low_m: tuple[float, ...] = setting(
+        (-10.0, -10.0, -10.0),
+        "lower corner of the box that the reference stays in, base axes",
+        unit="m",
+        ge=-10.0,
+        le=10.0,
+        read_only=True,
+    )
+    workspace_high_m: tuple[float, ...] = setting(
+        (10.0, 10.0, 10.0), "its upper corner", unit="m", ge=-10.0, le=10.0, read_only=True
+    )
+    workspace_margin_m: float = setting(
+        0.02,
+        "distance to its walls over which the reference is slowed down",
+        unit="m",
+        ge=1e-3,
+        le=0.2,
+        read_only=True,
+    )
     target_timeout_s: float = setting(
         0.6,
         "plain targets: compliant hold without a new one for this long",

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 import vla_ros_core as core
 from vla_ros.control.arm import ArmDescription, build_model
 from vla_ros.control.config import ControlConfig
@@ -51,6 +53,7 @@ def build_host(
     host.plant_joint_names = names
     host.initial_gripper_width_m = initial_gripper_width_m
     host.reference = _to_reference_config(config)
+    host.workspace = _to_workspace(config)
     host.target = _to_target_config(config)
     try:
         setups = [_to_setup(config, arm) for arm in listed]
@@ -61,7 +64,23 @@ def build_host(
 
 def _to_setup(config: ControlConfig, arm: ArmDescription) -> core.ArmSetup:
     law = to_law_config(config, arm)
-    return core.ArmSetup(build_model(arm), law, arm.base_frame, arm.ee_frame, list(arm.joint_names))
+    return core.ArmSetup(
+        build_model(arm),
+        law,
+        arm.base_frame,
+        arm.ee_frame,
+        list(arm.joint_names),
+        robot_adds_gravity=not arm.compensates_gravity,
+    )
+
+
+def _to_workspace(config: ControlConfig) -> core.WorkspaceConfig:
+    box = core.WorkspaceConfig()
+    if len(config.workspace_low_m) != 3 or len(config.workspace_high_m) != 3:
+        raise ConfigError("workspace_low_m and workspace_high_m need three values: x, y, z")
+    box.low, box.high = np.array(config.workspace_low_m), np.array(config.workspace_high_m)
+    box.margin_m = config.workspace_margin_m
+    return box
 
 
 def _to_target_config(config: ControlConfig) -> core.TargetConfig:

@@ -188,11 +188,18 @@ void bind_configs(nb::module_ & m)
     .def_rw("max_speed_m_s", &SegmentLimits::max_speed_m_s)
     .def_rw("max_speed_rad_s", &SegmentLimits::max_speed_rad_s);
 
+  nb::class_<WorkspaceConfig>(m, "WorkspaceConfig", "Box that the reference stays in, base axes.")
+    .def(nb::init<>())
+    .def_rw("low", &WorkspaceConfig::low)
+    .def_rw("high", &WorkspaceConfig::high)
+    .def_rw("margin_m", &WorkspaceConfig::margin_m);
+
   nb::class_<ControlHostConfig>(m, "ControlHostConfig")
     .def(nb::init<>())
     .def_rw("rate_hz", &ControlHostConfig::rate_hz)
     .def_rw("shm_prefix", &ControlHostConfig::shm_prefix)
     .def_rw("sources", &ControlHostConfig::sources)
+    .def_rw("workspace", &ControlHostConfig::workspace)
     .def_rw("target_source", &ControlHostConfig::target_source)
     .def_rw("targets_need_lease", &ControlHostConfig::targets_need_lease)
     .def_rw("plant_joint_names", &ControlHostConfig::plant_joint_names)
@@ -207,12 +214,13 @@ void bind_configs(nb::module_ & m)
       [](
         ArmSetup * self, std::shared_ptr<RobotModel> model, const LawConfig & law,
         const std::string & base_frame, const std::string & ee_frame,
-        const std::vector<std::string> & joint_names)
+        const std::vector<std::string> & joint_names, bool robot_adds_gravity)
       {
         const TargetNames names = TargetNames::of_arm(*model, base_frame, ee_frame, joint_names);
-        new (self) ArmSetup{std::move(model), law, names};
+        new (self) ArmSetup{std::move(model), law, names, robot_adds_gravity};
       },
-      "model"_a, "law"_a, "base_frame"_a, "ee_frame"_a, "joint_names"_a);
+      "model"_a, "law"_a, "base_frame"_a, "ee_frame"_a, "joint_names"_a,
+      "robot_adds_gravity"_a = false);
 }
 
 nb::dict model_terms(const RobotModel & model)

@@ -37,6 +37,14 @@ std::vector<Eigen::Index> find_rows(
   return rows;
 }
 
+WrenchEstimatorConfig estimator_config(const ArmSetup & arm)
+{
+  WrenchEstimatorConfig config;
+  config.robot_adds_gravity = arm.robot_adds_gravity;
+  config.friction = arm.law.friction;
+  return config;
+}
+
 /// A spring that appears must not pull to where somebody has led the arm away from.
 bool needs_new_hold(const LawConfig & old_law, const LawConfig & law) noexcept
 {
@@ -52,6 +60,7 @@ ArmChannel::ArmChannel(
   const ControlHostConfig & config, const ArmSetup & arm, const std::string & suffix,
   HostCounters & counters)
 : segment_limits_(config.segment_limits),
+  workspace_(config.workspace),
   initial_gripper_width_m_(config.initial_gripper_width_m),
   model_(arm.model),
   plant_row_(find_rows(config.plant_joint_names, arm.names.joint_names)),
@@ -59,6 +68,7 @@ ArmChannel::ArmChannel(
   reference_(config.reference),
   stream_(config.target, arm.names),
   law_(arm.law, arm.model),
+  estimator_(estimator_config(arm), arm.model->n_joints()),
   state_ring_(
     ShmRing::create(config.shm_prefix + ".state" + suffix, kStateSlots, sizeof(StateRecord), 0))
 {
@@ -67,9 +77,11 @@ ArmChannel::ArmChannel(
   {
     throw Error("joint_names of an arm needs " + std::to_string(n) + " names");
   }
+  workspace_.validate();
   q_.setZero(n);
   dq_.setZero(n);
   q_hold_.setZero(n);
+  tau_before_.setZero(n);
   law_reference_.q = arm.law.posture;
   for (const std::string & source : config.sources)
   {
@@ -91,6 +103,8 @@ void ArmChannel::begin(const Measurement & plant) noexcept
   reference_.reset(model_->ee_pose(), initial_gripper_width_m_);
   law_.reset(
     law_.config().compensate_gravity ? model_->gravity() : JointVector::Zero(model_->n_joints()));
+  estimator_.reset();
+  tau_before_ = law_.tau();
   stream_.forget();
   stream_.set_present(reference_.pose(), q_);
   q_hold_ = q_;
@@ -211,6 +225,8 @@ void ArmChannel::fill_law_reference() noexcept
   law_reference_.twist = is_led_by_targets_ ? stream_.twist() : reference_.twist();
   law_reference_.acceleration =
     is_led_by_targets_ ? stream_.acceleration() : reference_.acceleration();
+  keep_inside(
+    workspace_, law_reference_.pose.position, law_reference_.twist, law_reference_.acceleration);
   law_reference_.wrench = stream_.wrench(model_->ee_pose().rotation);
   if (stream_.q().size() != 0)
   {
@@ -248,6 +264,19 @@ void ArmChannel::run_law(double dt_s) noexcept
   if (++consecutive_failures_ >= kFailuresToFault) fault_ = true;
 }
 
+void ArmChannel::estimate(double dt_s) noexcept
+{
+  const LawFilters & filters = law_.config().filters;
+  const bool is_filtered = filters.position_s > 0.0 || filters.velocity_s > 0.0;
+  // The law has had its terms; what it left out or filtered is computed for the estimate alone.
+  if (is_filtered || !(model_->terms() == estimator_.terms()))
+  {
+    model_->update(q_, dq_, estimator_.terms());
+  }
+  estimator_.update(*model_, dq_, tau_before_, dt_s);
+  tau_before_ = law_.tau();
+}
+
 void ArmChannel::write(JointVector & plant_tau) const noexcept
 {
   for (Eigen::Index i = 0; i < q_.size(); ++i) plant_tau[plant_row_[i]] = law_.tau()[i];
@@ -262,11 +291,13 @@ void ArmChannel::publish(StateRecord & s, const LatencyStamp & stamp) noexcept
     s.q[i] = q_[i];
     s.dq[i] = dq_[i];
     s.tau[i] = law_.tau()[i];
+    s.tau_external[i] = estimator_.tau_external()[i];
   }
   copy_pose(model_->ee_pose(), s.position, s.quat_xyzw);
   copy_pose(law_reference_.pose, s.ref_position, s.ref_quat_xyzw);
   Eigen::Map<Vector6>{s.twist} = model_->ee_twist();
   Eigen::Map<Vector6>{s.ref_twist} = law_reference_.twist;
+  Eigen::Map<Vector6>{s.wrench_external} = estimator_.wrench();
   s.gripper_target_m = reference_.gripper_width_m();
   s.segment_seq = reference_.segment_seq();
   s.segment_capture_ns = reference_.segment_capture_ns();

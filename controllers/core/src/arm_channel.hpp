@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vla_ros_core/control_host.hpp"
+#include "vla_ros_core/wrench_estimator.hpp"
 
 namespace vla_ros_core
 {
@@ -30,6 +31,8 @@ public:
   /// `gate`: why plain targets are refused now, kNone if they lead.
   void update_reference(int64_t now_ns, double dt_s, Rejection gate) noexcept;
   void run_law(double dt_s) noexcept;
+  /// External torque and wrench from the torque that acted since the last tick.
+  void estimate(double dt_s) noexcept;
   void write(JointVector & plant_tau) const noexcept;
   /// Fill in what is the same for all arms before: seq, tick, mode, authority, stop.
   void publish(StateRecord & state, const LatencyStamp & stamp) noexcept;
@@ -63,6 +66,7 @@ private:
   void fill_law_reference() noexcept;
 
   SegmentLimits segment_limits_;
+  WorkspaceConfig workspace_;
   double initial_gripper_width_m_;
   std::shared_ptr<RobotModel> model_;
   std::vector<Eigen::Index> plant_row_;  ///< of each joint
@@ -70,6 +74,8 @@ private:
   ReferenceGenerator reference_;
   TargetStream stream_;
   Law law_;
+  ExternalWrenchEstimator estimator_;
+  JointVector tau_before_;
   LawReference law_reference_;
   std::vector<Source> sources_;
   ShmRing state_ring_;

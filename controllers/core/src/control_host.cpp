@@ -90,6 +90,7 @@ void ControlHost::tick(int64_t now_ns) noexcept
     if (authority_ >= 0 && !stopped_ && !fault_) arm->take_segment(authority_, epoch_, now_ns);
     arm->update_reference(now_ns, dt_s_, gate);
     arm->run_law(dt_s_);
+    arm->estimate(dt_s_);
     arm->write(tau_);
   }
   for (const auto & arm : arms_)

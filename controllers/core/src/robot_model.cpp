@@ -229,7 +229,7 @@ void RobotModel::update(
   pinocchio::Data & data = impl_->data;
   impl_->q = q;
   impl_->dq = dq;
-  has_mass_ = terms.mass;
+  terms_ = terms;
   if (terms.mass)
   {
     // In world axes the same pass also leaves the joint Jacobian and placements behind.
@@ -257,10 +257,10 @@ void RobotModel::update(
 
 void RobotModel::require_mass() noexcept
 {
-  if (has_mass_) return;
+  if (terms_.mass) return;
   pinocchio::crba(impl_->model, impl_->data, impl_->q, pinocchio::Convention::WORLD);
   copy_mass();
-  has_mass_ = true;
+  terms_.mass = true;
 }
 
 void RobotModel::copy_mass() noexcept

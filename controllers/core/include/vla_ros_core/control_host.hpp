@@ -14,6 +14,7 @@
 #include "vla_ros_core/reference.hpp"
 #include "vla_ros_core/shm_ring.hpp"
 #include "vla_ros_core/target.hpp"
+#include "vla_ros_core/workspace.hpp"
 
 namespace vla_ros_core
 {
@@ -26,6 +27,7 @@ struct ArmSetup
   std::shared_ptr<RobotModel> model;
   LawConfig law;
   TargetNames names;
+  bool robot_adds_gravity = false;  ///< torques handed to the plant lack gravity
 };
 
 struct ControlHostConfig
@@ -40,6 +42,7 @@ struct ControlHostConfig
   ReferenceConfig reference;
   TargetConfig target;
   SegmentLimits segment_limits;
+  WorkspaceConfig workspace;
 };
 
 /// Numbers for diagnostics. Thread-safety: written by the loop, read by anyone.

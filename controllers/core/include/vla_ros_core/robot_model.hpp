@@ -24,6 +24,11 @@ struct ModelTerms
   bool mass = true;
   bool gravity = true;
   bool coriolis = true;
+
+  bool operator==(const ModelTerms & other) const noexcept
+  {
+    return mass == other.mass && gravity == other.gravity && coriolis == other.coriolis;
+  }
 };
 
 /// Load fixed to the end effector.
@@ -67,6 +72,7 @@ public:
   void set_payload(const Payload & payload);
 
   int n_joints() const noexcept { return n_joints_; }
+  const ModelTerms & terms() const noexcept { return terms_; }  ///< of the last update
   const Pose & ee_pose() const noexcept { return ee_pose_; }       ///< in base
   const Vector6 & ee_twist() const noexcept { return ee_twist_; }  ///< at the EE, along base axes
   const TaskJacobian & jacobian() const noexcept { return jacobian_; }  ///< rows linear first
@@ -88,7 +94,7 @@ private:
 
   std::unique_ptr<Impl> impl_;
   int n_joints_;
-  bool has_mass_ = false;
+  ModelTerms terms_;
   Pose ee_pose_;
   Vector6 ee_twist_ = Vector6::Zero();
   TaskJacobian jacobian_;
