@@ -106,7 +106,10 @@ void ArmChannel::begin(const Measurement & plant) noexcept
   estimator_.reset();
   tau_before_ = law_.tau();
   stream_.forget();
-  stream_.set_present(reference_.pose(), q_);
+  has_joint_target_ = false;
+  law_reference_.wrench.setZero();
+  law_reference_.pose = reference_.pose();
+  set_present();
   q_hold_ = q_;
   is_led_by_targets_ = false;
   fault_ = false;
@@ -147,6 +150,8 @@ void ArmChannel::take_law() noexcept
   if (law_.config().kind != next_law_.kind)
   {
     stream_.forget();
+    has_joint_target_ = false;
+    law_reference_.wrench.setZero();
     q_hold_ = q_;
   }
   law_.apply(next_law_);
@@ -192,13 +197,27 @@ void ArmChannel::take_segment(int source, uint32_t epoch, int64_t now_ns) noexce
   counters_.accepted.fetch_add(1, std::memory_order_relaxed);
 }
 
+void ArmChannel::open_targets(Rejection gate) noexcept
+{
+  if (gate == Rejection::kNone)
+  {
+    set_present();
+  }
+  else if (is_led_by_targets_)
+  {
+    release();
+  }
+  stream_.set_gate(gate);
+  gate_ = gate;
+  has_active_targets_ = true;
+}
+
 void ArmChannel::update_reference(int64_t now_ns, double dt_s, Rejection gate) noexcept
 {
-  stream_.set_gate(gate);
+  if (gate != gate_) open_targets(gate);
   if (gate != Rejection::kNone)
   {
-    if (is_led_by_targets_) release();
-    stream_.relax(dt_s);
+    if (has_active_targets_) stream_.relax(dt_s);
   }
   else if (!is_led_by_targets_ && stream_.is_pending())
   {
@@ -214,28 +233,46 @@ void ArmChannel::update_reference(int64_t now_ns, double dt_s, Rejection gate) n
     reference_.update(now_ns, dt_s, model_->ee_pose());
   }
   fill_law_reference();
-  // A posture of the configuration may be far from where the arm happens to be.
-  const bool is_configured = law_reference_.dq.size() == 0 && law_.config().kind != LawKind::kJoint;
-  stream_.set_present(law_reference_.pose, is_configured ? q_ : law_reference_.q);
+  if (has_active_targets_) fill_from_targets();
+  keep_inside(
+    workspace_, law_reference_.pose.position, law_reference_.twist, law_reference_.acceleration);
 }
 
 void ArmChannel::fill_law_reference() noexcept
 {
-  law_reference_.pose = is_led_by_targets_ ? stream_.pose() : reference_.pose();
-  law_reference_.twist = is_led_by_targets_ ? stream_.twist() : reference_.twist();
-  law_reference_.acceleration =
-    is_led_by_targets_ ? stream_.acceleration() : reference_.acceleration();
-  keep_inside(
-    workspace_, law_reference_.pose.position, law_reference_.twist, law_reference_.acceleration);
+  law_reference_.pose = reference_.pose();
+  law_reference_.twist = reference_.twist();
+  law_reference_.acceleration = reference_.acceleration();
+  if (has_joint_target_) return;
+  law_reference_.q = law_.config().kind == LawKind::kJoint ? q_hold_ : law_.config().posture;
+  law_reference_.dq.resize(0);
+}
+
+void ArmChannel::fill_from_targets() noexcept
+{
+  if (is_led_by_targets_)
+  {
+    law_reference_.pose = stream_.pose();
+    law_reference_.twist = stream_.twist();
+    law_reference_.acceleration = stream_.acceleration();
+  }
   law_reference_.wrench = stream_.wrench(model_->ee_pose().rotation);
-  if (stream_.q().size() != 0)
+  has_joint_target_ = stream_.q().size() != 0;
+  if (has_joint_target_)
   {
     law_reference_.q = stream_.q();
     law_reference_.dq = stream_.dq();
-    return;
   }
-  law_reference_.q = law_.config().kind == LawKind::kJoint ? q_hold_ : law_.config().posture;
-  law_reference_.dq.resize(0);
+  stale_brakes_ = stream_.stale_brakes();
+  set_present();
+  has_active_targets_ = gate_ == Rejection::kNone || !stream_.is_at_rest();
+}
+
+void ArmChannel::set_present() noexcept
+{
+  // A posture of the configuration may be far from where the arm happens to be.
+  const bool is_asked_for = has_joint_target_ || law_.config().kind == LawKind::kJoint;
+  stream_.set_present(law_reference_.pose, is_asked_for ? law_reference_.q : q_);
 }
 
 void ArmChannel::run_law(double dt_s) noexcept

@@ -43,10 +43,7 @@ public:
   bool fault() const noexcept { return fault_; }
   void set_fault() noexcept { fault_ = true; }
   double gripper_width_m() const noexcept { return reference_.gripper_width_m(); }
-  uint64_t expired_brakes() const noexcept
-  {
-    return reference_.expired_brakes() + stream_.stale_brakes();
-  }
+  uint64_t expired_brakes() const noexcept { return reference_.expired_brakes() + stale_brakes_; }
   uint64_t rows_after_expiry() const noexcept { return reference_.rows_after_expiry(); }
   TargetStream & targets() noexcept { return stream_; }
   const std::string & ee_frame() const noexcept { return stream_.names().ee_frame; }
@@ -63,7 +60,10 @@ private:
   void take_law() noexcept;
   Rejection check(
     const SegmentRecord & segment, uint64_t bytes, uint32_t epoch, int64_t now_ns) const noexcept;
+  void open_targets(Rejection gate) noexcept;
   void fill_law_reference() noexcept;
+  void fill_from_targets() noexcept;
+  void set_present() noexcept;
 
   SegmentLimits segment_limits_;
   WorkspaceConfig workspace_;
@@ -82,6 +82,11 @@ private:
   JointVector q_, dq_;
   JointVector q_hold_;  ///< what kJoint holds until a joint target arrives
   bool is_led_by_targets_ = false;
+  // While targets are refused and have faded, a tick does not touch them: one cache line less each.
+  Rejection gate_ = Rejection::kNoAuthority;
+  bool has_active_targets_ = false;
+  bool has_joint_target_ = false;
+  uint64_t stale_brakes_ = 0;
   int consecutive_failures_ = 0;
   bool fault_ = false;
   SegmentRecord incoming_{};

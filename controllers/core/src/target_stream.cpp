@@ -57,8 +57,11 @@ struct TargetStream::Impl
   Rejection admit(
     Target & target, Rejection reason, int kind, int64_t now_ns, Mailbox<Target> & box) noexcept
   {
-    if (reason != Rejection::kNone) return reason;
-    if (const Rejection closed = gate.load(); closed != Rejection::kNone) return closed;
+    const Rejection closed = gate.load();
+    // While the gate is closed nobody says where the reference is: no distance is known then.
+    const bool is_known = reason != Rejection::kTooFar || closed == Rejection::kNone;
+    if (reason != Rejection::kNone && is_known) return reason;
+    if (closed != Rejection::kNone) return closed;
     if (target.stamp_ns == 0) target.stamp_ns = now_ns;
     // Targets of one tick carry one time; the newer one counts.
     if (target.stamp_ns < last_stamp_ns[kind]) return Rejection::kOutOfOrder;
@@ -175,6 +178,11 @@ void TargetStream::relax(double dt_s) noexcept
   m.pose.clock().is_fresh = m.joint.clock().is_fresh = m.wrench_clock.is_fresh = false;
   m.joint.advance(0, dt_s);
   m.fade_wrench(dt_s);
+}
+
+bool TargetStream::is_at_rest() const noexcept
+{
+  return impl_->wrench.isZero(0.0) && impl_->joint.dq().isZero(0.0);
 }
 
 void TargetStream::forget() noexcept

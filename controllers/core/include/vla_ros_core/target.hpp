@@ -135,7 +135,8 @@ public:
   /// Whether targets are taken: kNone, or the reason that every one of them is refused for.
   void set_gate(Rejection reason) noexcept;
 
-  /// Say where the reference is; anything new is judged by its distance from there.
+  /// Say where the reference is, before targets are let in and as long as they are: anything new
+  /// is judged by its distance from there.
   void set_present(const Pose & pose, const JointVector & q) noexcept;
 
   /// True if a target has arrived that update() has not seen.
@@ -146,6 +147,8 @@ public:
   void update(int64_t now_ns, double dt_s, const Pose & measured) noexcept;
   /// In place of update() while others lead: pending targets are dropped, the wrench fades.
   void relax(double dt_s) noexcept;
+  /// Nothing left for relax() to do.
+  bool is_at_rest() const noexcept;
   /// No joint target and no wrench from now on.
   void forget() noexcept;
 
