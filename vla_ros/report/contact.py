@@ -108,10 +108,10 @@ def _peg(by_case: dict[str, list[Row]]) -> tuple[list[str], list[Gate]]:
         good = [row for row in rows if row["success"] == "True"]
         rates[case] = 100 * len(good) / len(rows)
         low, high = wilson_interval(len(good), len(rows))
-        times = [float(row["time_s"]) for row in good] or [math.nan]
+        times = _column(good, "time_s")
         lines.append(
             f"| `{case}` | {len(good)} of {len(rows)} | {100 * low:.1f} to {100 * high:.1f} % | "
-            f"{np.median(times):.1f} | {np.percentile(times, 95):.1f} | "
+            f"{_text(float(np.median(times)))} | {_text(float(np.percentile(times, 95)))} | "
             f"{_max(rows, 'axial_n'):.1f} | {_max(rows, 'lateral_n'):.1f} | "
             f"{_max(rows, 'penetration_um'):.1f} | {_reasons(rows)} |"
         )
@@ -131,6 +131,10 @@ def _peg_gates(rates: dict[str, float]) -> list[Gate]:
 def _penetration_gate(rows: Sequence[Row]) -> Gate:
     deepest = _max(rows, "penetration_um")
     return "penetration below 50 µm in every run", f"{deepest:.1f} µm", deepest < MAX_PENETRATION_UM
+
+
+def _text(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f}"
 
 
 def _reasons(rows: Sequence[Row]) -> str:
