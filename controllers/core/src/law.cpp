@@ -26,18 +26,28 @@ void approach(double & value, double wanted, double part) noexcept
   value += part * (wanted - value);
 }
 
+// Larger than any position, speed, force or torque of an arm, and small enough that no filter
+// overflows: one that did would stay NaN.
+constexpr double kHuge = 1e6;
+
+/// False for NaN too.
+template <typename Vector>
+bool is_sane(const Vector & v) noexcept
+{
+  return (v.array().abs() <= kHuge).all();
+}
+
 bool is_usable(const JointVector & v, Eigen::Index n) noexcept
 {
-  return v.size() == 0 || (v.size() == n && v.allFinite());
+  return v.size() == 0 || (v.size() == n && is_sane(v));
 }
 
 bool is_valid(const LawReference & r, Eigen::Index n) noexcept
 {
   constexpr double kUnitTolerance = 1e-3;
-  return r.pose.position.allFinite() && r.pose.rotation.coeffs().allFinite() &&
-         std::abs(r.pose.rotation.norm() - 1.0) <= kUnitTolerance && r.twist.allFinite() &&
-         r.acceleration.allFinite() && r.wrench.allFinite() && is_usable(r.q, n) &&
-         is_usable(r.dq, n);
+  return is_sane(r.pose.position) && is_sane(r.pose.rotation.coeffs()) &&
+         std::abs(r.pose.rotation.norm() - 1.0) <= kUnitTolerance && is_sane(r.twist) &&
+         is_sane(r.acceleration) && is_sane(r.wrench) && is_usable(r.q, n) && is_usable(r.dq, n);
 }
 
 std::unique_ptr<LawKernelBase> make_kernel(int n_joints)
@@ -153,16 +163,17 @@ struct Law::Impl
   LawStatus limit(const JointVector & desired, double dt_s) noexcept
   {
     if (!desired.allFinite()) return LawStatus::kNotFinite;
-    approach(tau_filtered, desired, share(dt_s, config.filters.torque_s));
+    const JointVector bounded = desired.cwiseMin(kHuge).cwiseMax(-kHuge);
+    approach(tau_filtered, bounded, share(dt_s, config.filters.torque_s));
     LawStatus status = LawStatus::kOk;
     for (Eigen::Index i = 0; i < tau.size(); ++i)
     {
       const double bound = config.torque_limit[i];
       const double step = config.torque_rate_limit[i] * dt_s;
-      const double bounded = std::clamp(tau_filtered[i], -bound, bound);
-      if (bounded != tau_filtered[i]) status = LawStatus::kTorqueLimited;
-      const double limited = std::clamp(bounded, tau[i] - step, tau[i] + step);
-      if (limited != bounded && status == LawStatus::kOk) status = LawStatus::kTorqueRateLimited;
+      const double within = std::clamp(tau_filtered[i], -bound, bound);
+      if (within != tau_filtered[i]) status = LawStatus::kTorqueLimited;
+      const double limited = std::clamp(within, tau[i] - step, tau[i] + step);
+      if (limited != within && status == LawStatus::kOk) status = LawStatus::kTorqueRateLimited;
       tau[i] = limited;
     }
     return status;
@@ -219,7 +230,7 @@ void Law::apply(const LawConfig & config) noexcept
 bool Law::update(const JointVector & q, const JointVector & dq, double dt_s) noexcept
 {
   Impl & m = *impl_;
-  if (q.size() != m.q.size() || dq.size() != m.q.size() || !q.allFinite() || !dq.allFinite())
+  if (q.size() != m.q.size() || dq.size() != m.q.size() || !is_sane(q) || !is_sane(dq))
   {
     return false;
   }

@@ -15,7 +15,7 @@ enum class LawStatus : uint32_t
   kTorqueRateLimited,  ///< torque follows the wanted one at the allowed rate
   kTorqueLimited,      ///< torque is at its absolute limit
   kNotFinite,          ///< the law gave NaN or infinity: the previous torque is repeated
-  kBadReference,  ///< reference not finite or quaternion not unit: the previous torque is repeated
+  kBadReference,  ///< reference not finite, huge or of no rotation: the last good one is in force
 };
 
 /// What the law follows in one tick. Base frame; twists and wrenches linear first, at the end
@@ -65,7 +65,7 @@ public:
   void apply(const LawConfig & config) noexcept;
 
   /// Filter a measurement and update the model with it. False, and nothing changed, if it is not
-  /// finite.
+  /// finite or beyond 1e6.
   bool update(const JointVector & q, const JointVector & dq, double dt_s) noexcept;
 
   /// Torque for one tick, from the state of the last update().
