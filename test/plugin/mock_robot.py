@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rclpy
+import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.node import Node
@@ -23,13 +25,14 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from vla_ros_msgs.msg import ControlStatus
 
-from vla_ros.nodes.processes import run_environment, take_domain
+from vla_ros.nodes.processes import remove_shared_memory, run_environment, take_domain
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config" / "ros2_control"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PREFIX_VARIABLE = "VLA_ROS_ROS2_CONTROL_PREFIX"
-CONTROLLERS = ("cartesian_impedance", "joint_impedance", "admittance")
+SEGMENTS = "cartesian_segments"
+CONTROLLERS = ("cartesian_impedance", "joint_impedance", "admittance", SEGMENTS)
 
 
 def prefixes() -> list[Path]:
@@ -65,6 +68,13 @@ def environment() -> dict[str, str]:
     return values
 
 
+NEEDS_ROS2_CONTROL = pytest.mark.skipif(
+    find("lib/controller_manager/ros2_control_node") is None
+    or find("share/vla_ros_controllers/package.xml") is None,
+    reason=f"needs ros2_control and vla_ros_controllers: source them or set {PREFIX_VARIABLE}",
+)
+
+
 class MockRobot:
     """Starts the manager in a ROS domain of its own; ``close`` ends it."""
 
@@ -72,10 +82,17 @@ class MockRobot:
         self.domain, self._lock = take_domain()
         os.environ.update(run_environment(self.domain))
         self.log = log
+        self.shm_prefix = f"vla_ros.d{self.domain}.plugin"
+        remove_shared_memory(self.shm_prefix)
+        settings = log.with_name("segments.yaml")
+        settings.write_text(yaml.safe_dump(self._with_segments()), encoding="utf-8")
         program = find("lib/controller_manager/ros2_control_node")
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [str(program), "--ros-args", "--params-file", str(CONFIG / "mock.yaml")],
+                [
+                    *(str(program), "--ros-args", "--params-file", str(CONFIG / "mock.yaml")),
+                    *("--params-file", str(settings)),
+                ],
                 env=environment(),
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -101,6 +118,16 @@ class MockRobot:
             self.node.create_subscription(
                 DiagnosticStatus, f"{name}/refused", self._on_refused, LATCHED
             )
+
+    def _with_segments(self) -> dict[str, Any]:
+        """Return parameters of one more controller, which listens to shared memory."""
+        mock = yaml.safe_load((CONFIG / "mock.yaml").read_text(encoding="utf-8"))
+        parameters = mock["cartesian_impedance"]["ros__parameters"]
+        kind = mock["controller_manager"]["ros__parameters"]["cartesian_impedance"]
+        return {
+            "controller_manager": {"ros__parameters": {SEGMENTS: kind}},
+            SEGMENTS: {"ros__parameters": {**parameters, "shm_prefix": self.shm_prefix}},
+        }
 
     def _on_command(self, message: JointState) -> None:
         self.commands.append(message)
@@ -189,6 +216,7 @@ class MockRobot:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(5)
+        remove_shared_memory(self.shm_prefix)
 
 
 def pose_message(pose: PoseStamped, shift_m: Sequence[float], frame: str = "base") -> PoseStamped:

@@ -8,7 +8,6 @@ in VLA_ROS_ROS2_CONTROL_PREFIX (docs/ros2-control.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,62 +19,22 @@ pytest.importorskip("vla_ros_msgs", reason="needs vla_ros_msgs")
 import mock_robot
 from geometry_msgs.msg import WrenchStamped
 from mock_robot import MockRobot, pose_message
+from plugin_law import HOME, JOINTS, RATE_NM_S, goal, law_torque
 from sensor_msgs.msg import JointState
 from vla_ros_msgs.msg import ControlStatus
 
 import vla_ros_core as core
 
-pytestmark = [
-    pytest.mark.ros,
-    pytest.mark.skipif(
-        mock_robot.find("lib/controller_manager/ros2_control_node") is None
-        or mock_robot.find("share/vla_ros_controllers/package.xml") is None,
-        reason=f"needs ros2_control and vla_ros_controllers: {mock_robot.PREFIX_VARIABLE}",
-    ),
-]
+pytestmark = [pytest.mark.ros, mock_robot.NEEDS_ROS2_CONTROL]
 
-JOINTS = [f"joint{i}" for i in range(1, 8)]
-HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
-RATE_NM_S = 1000.0
 TIMEOUT_S = 0.2
 CLOSE_NM = 1e-6
-
-
-@pytest.fixture(scope="module")
-def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockRobot]:
-    mock = MockRobot(tmp_path_factory.mktemp("ros2_control") / "manager.log")
-    yield mock
-    mock.close()
 
 
 @pytest.fixture
 def cartesian(robot: MockRobot) -> MockRobot:
     robot.activate("cartesian_impedance")
     return robot
-
-
-def law_torque(urdf: str, **inputs: Any) -> np.ndarray:
-    """Torque at rest of the law bound to Python, once it has settled."""
-    config = core.LawConfig.for_joints(7)
-    config.kind = inputs.pop("kind", core.LawKind.IMPEDANCE)
-    config.torque_limit = [80.0] * 4 + [12.0] * 3
-    config.torque_rate_limit = [RATE_NM_S] * 7
-    config.posture = list(HOME)
-    law = core.Law(config, core.RobotModel(urdf, JOINTS, "base", "tool", []))
-    law.q[:] = HOME
-    law.posture[:] = HOME
-    for name, value in inputs.items():
-        getattr(law, name)[:] = value
-    for _ in range(2000):
-        law.step(1e-3)
-    return np.array(law.tau)
-
-
-def goal(pose: Any, shift_m: tuple[float, float, float]) -> dict[str, Any]:
-    """Inputs of the law for a displaced pose."""
-    p, o = pose.pose.position, pose.pose.orientation
-    position = np.array([p.x, p.y, p.z]) + shift_m
-    return {"position": position, "quat_xyzw": [o.x, o.y, o.z, o.w]}
 
 
 def largest_step(robot: MockRobot) -> float:
