@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drives one controller plugin without a controller manager: random joint states in, torques out,
+// Drives one controller plugin without a controller manager: moving joints in, commands out,
 // every allocation inside update() counted. Prints one JSON line per tick, then a summary.
 //   plugin_rig <type> <name> <urdf file> <ticks> --ros-args --params-file <file>
 #include <algorithm>
@@ -117,7 +117,14 @@ void print(const char * name, const std::vector<double> & values, const char * e
   std::printf("]%s", end);
 }
 
-/// A smooth random motion about a start: joints that swing, each with a frequency of its own.
+/// A posture with bent elbow, of an arm with six or seven joints.
+std::vector<double> start_of(size_t n_joints)
+{
+  if (n_joints == 6) return {0.0, -1.571, 1.571, -1.571, -1.571, 0.0};
+  return {0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785};
+}
+
+/// A smooth motion about a start: joints that swing, each with a frequency of its own.
 void set_motion(FakeHardware & robot, const std::vector<double> & start, double time_s)
 {
   const size_t n = start.size();
@@ -133,7 +140,6 @@ void set_motion(FakeHardware & robot, const std::vector<double> & start, double 
 int run(int argc, char ** argv)
 {
   if (argc < 5) return 2;
-  const std::vector<double> start{0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785};
   const int ticks = std::atoi(argv[4]);
   pluginlib::ClassLoader<ControllerInterface> loader(
     "controller_interface", "controller_interface::ControllerInterface");
@@ -147,6 +153,7 @@ int run(int argc, char ** argv)
   if (controller->configure().label() != "inactive") return 4;
   FakeHardware robot;
   robot.connect(*controller);
+  const std::vector<double> start = start_of(robot.commands.size());
   set_motion(robot, start, 0.0);
   // Activation may allocate: that it is seen to shows that the counting works.
   counts_allocations = true;
