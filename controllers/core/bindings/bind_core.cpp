@@ -11,6 +11,8 @@ namespace nb = nanobind;
 NB_MODULE(_core, m)
 {
   m.doc() = "Control host, impedance and admittance laws and shared-memory rings of vla_ros.";
+  // Enums in module-level dictionaries of Python outlive the interpreter; that is no leak.
+  nb::set_leak_warnings(false);
   nb::exception<vla_ros_core::Error>(m, "Error", PyExc_ValueError);
   m.def("monotonic_ns", &vla_ros_core::monotonic_ns, "Current CLOCK_MONOTONIC [ns].");
   m.def(
