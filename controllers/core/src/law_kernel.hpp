@@ -324,7 +324,7 @@ private:
   Jacobian jacobian_;
   JacobianT x_;
   Eigen::LLT<Square> mass_;
-  Eigen::LLT<Matrix6, Eigen::Upper> task_;
+  Eigen::LLT<Matrix6, Eigen::Upper> task_{Matrix6(Matrix6::Identity())};
   Matrix6 inverse_inertia_ = Matrix6::Identity();
   SymmetricRoot6 root_;
   Matrix6 plain_root_ = Matrix6::Zero();
