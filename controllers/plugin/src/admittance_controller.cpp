@@ -113,17 +113,23 @@ void AdmittanceController::tear_down()
 AdmittanceController::CallbackReturn AdmittanceController::on_configure(
   const rclcpp_lifecycle::State & previous)
 {
+  wrench_gate_.reset();
   const CallbackReturn result = ArmController::on_configure(previous);
   if (result != CallbackReturn::SUCCESS || has_sensor_) return result;
+  wrench_gate_ = std::make_unique<CallbackGate>();
   wrench_topic_ = get_node()->create_subscription<geometry_msgs::msg::WrenchStamped>(
     "measured_wrench", rclcpp::SensorDataQoS().keep_last(1),
-    [this](const geometry_msgs::msg::WrenchStamped & message) { on_wrench(message); });
+    [this, pass = wrench_gate_->pass()](const geometry_msgs::msg::WrenchStamped & message)
+    {
+      if (const auto open = pass->enter()) on_wrench(message);
+    });
   return result;
 }
 
 AdmittanceController::CallbackReturn AdmittanceController::on_cleanup(
   const rclcpp_lifecycle::State & previous)
 {
+  wrench_gate_.reset();
   wrench_topic_.reset();
   return ArmController::on_cleanup(previous);
 }

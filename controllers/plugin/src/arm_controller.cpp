@@ -94,18 +94,25 @@ void ArmController::set_up()
 
 void ArmController::add_services()
 {
+  gate_ = std::make_unique<CallbackGate>();
   stop_service_ = get_node()->create_service<Trigger>(
     "~/stop",
-    [this](const Trigger::Request::SharedPtr, const Trigger::Response::SharedPtr answer)
+    [this, pass = gate_->pass()](
+      const Trigger::Request::SharedPtr, const Trigger::Response::SharedPtr answer)
     {
+      const auto open = pass->enter();
+      if (!open) return;
       follower_->segments().request_stop();
       answer->success = true;
       answer->message = "brakes and holds until resumed";
     });
   resume_service_ = get_node()->create_service<Trigger>(
     "~/resume",
-    [this](const Trigger::Request::SharedPtr, const Trigger::Response::SharedPtr answer)
+    [this, pass = gate_->pass()](
+      const Trigger::Request::SharedPtr, const Trigger::Response::SharedPtr answer)
     {
+      const auto open = pass->enter();
+      if (!open) return;
       follower_->segments().request_resume();
       answer->success = true;
     });
@@ -170,6 +177,7 @@ ArmController::CallbackReturn ArmController::on_cleanup(const rclcpp_lifecycle::
 
 void ArmController::release() noexcept
 {
+  gate_.reset();
   stop_service_.reset();
   resume_service_.reset();
   publisher_.reset();

@@ -60,7 +60,10 @@ StatePublisher::StatePublisher(
   timer_ = node.create_wall_timer(
     std::chrono::duration_cast<std::chrono::nanoseconds>(
       std::chrono::duration<double>(1.0 / config.rate_hz)),
-    [this] { on_timer(); });
+    [this, pass = gate_.pass()]
+    {
+      if (const auto open = pass->enter()) on_timer();
+    });
 }
 
 void StatePublisher::on_timer()

@@ -18,19 +18,28 @@ TargetInbox::TargetInbox(
   {
     pose_topic_ = node.create_subscription<geometry_msgs::msg::PoseStamped>(
       "target_pose", newest,
-      [this](const geometry_msgs::msg::PoseStamped & message) { on_pose(message); });
+      [this, pass = gate_.pass()](const geometry_msgs::msg::PoseStamped & message)
+      {
+        if (const auto open = pass->enter()) on_pose(message);
+      });
   }
   if (topics.joint)
   {
     joint_topic_ = node.create_subscription<sensor_msgs::msg::JointState>(
       "target_joint", newest,
-      [this](const sensor_msgs::msg::JointState & message) { on_joint(message); });
+      [this, pass = gate_.pass()](const sensor_msgs::msg::JointState & message)
+      {
+        if (const auto open = pass->enter()) on_joint(message);
+      });
   }
   if (topics.wrench)
   {
     wrench_topic_ = node.create_subscription<geometry_msgs::msg::WrenchStamped>(
       "target_wrench", newest,
-      [this](const geometry_msgs::msg::WrenchStamped & message) { on_wrench(message); });
+      [this, pass = gate_.pass()](const geometry_msgs::msg::WrenchStamped & message)
+      {
+        if (const auto open = pass->enter()) on_wrench(message);
+      });
   }
 }
 

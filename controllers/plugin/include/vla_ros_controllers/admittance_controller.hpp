@@ -72,6 +72,7 @@ private:
   bool has_sensor_ = false;
   bool sensor_in_tool_axes_ = true;
   bool commands_velocity_ = false;
+  std::unique_ptr<CallbackGate> wrench_gate_;
 };
 
 }  // namespace vla_ros_controllers

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "vla_ros_controllers/callback_gate.hpp"
 #include "vla_ros_controllers/follower.hpp"
 #include "vla_ros_controllers/state_publisher.hpp"
 #include "vla_ros_controllers/target_inbox.hpp"
@@ -105,6 +106,7 @@ private:
   int64_t last_tick_ns_ = 0;
   uint64_t ticks_ = 0;
   uint64_t skipped_ = 0;
+  std::unique_ptr<CallbackGate> gate_;  // of the services
 };
 
 }  // namespace vla_ros_controllers

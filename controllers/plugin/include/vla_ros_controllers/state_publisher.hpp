@@ -15,6 +15,7 @@
 #include <vector>
 #include <vla_ros_msgs/msg/control_status.hpp>
 
+#include "vla_ros_controllers/callback_gate.hpp"
 #include "vla_ros_controllers/segment_inbox.hpp"
 #include "vla_ros_controllers/target_inbox.hpp"
 #include "vla_ros_controllers/triple_buffer.hpp"
@@ -105,6 +106,7 @@ private:
   Publisher<vla_ros_msgs::msg::ControlStatus> status_;
   Publisher<diagnostic_msgs::msg::DiagnosticStatus> refused_;
   rclcpp::TimerBase::SharedPtr timer_;
+  CallbackGate gate_;
 };
 
 }  // namespace vla_ros_controllers

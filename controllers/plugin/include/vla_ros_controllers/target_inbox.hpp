@@ -12,6 +12,7 @@
 #include <sensor_msgs/msg/joint_state.hpp>
 #include <string>
 
+#include "vla_ros_controllers/callback_gate.hpp"
 #include "vla_ros_core/target.hpp"
 
 namespace vla_ros_controllers
@@ -68,6 +69,7 @@ private:
   rclcpp::Subscription<geometry_msgs::msg::PoseStamped>::SharedPtr pose_topic_;
   rclcpp::Subscription<sensor_msgs::msg::JointState>::SharedPtr joint_topic_;
   rclcpp::Subscription<geometry_msgs::msg::WrenchStamped>::SharedPtr wrench_topic_;
+  CallbackGate gate_;
 };
 
 }  // namespace vla_ros_controllers
