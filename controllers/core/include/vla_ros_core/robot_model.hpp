@@ -72,7 +72,7 @@ public:
   void set_payload(const Payload & payload);
 
   int n_joints() const noexcept { return n_joints_; }
-  const ModelTerms & terms() const noexcept { return terms_; }  ///< of the last update
+  const ModelTerms & terms() const noexcept { return terms_; }     ///< of the last update
   const Pose & ee_pose() const noexcept { return ee_pose_; }       ///< in base
   const Vector6 & ee_twist() const noexcept { return ee_twist_; }  ///< at the EE, along base axes
   const TaskJacobian & jacobian() const noexcept { return jacobian_; }  ///< rows linear first

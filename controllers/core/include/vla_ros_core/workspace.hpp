@@ -30,8 +30,8 @@ struct WorkspaceConfig
 };
 
 /// Keep a reference inside the box. In the last margin m before a wall b a coordinate x becomes
-/// b - m exp(-(x - (b - m)) / m): position and twist stay continuous, the wall is never reached, and
-/// further inside nothing changes. Real-time: noexcept, no allocation.
+/// b - m exp(-(x - (b - m)) / m): position and twist stay continuous, the wall is never reached,
+/// and further inside nothing changes. Real-time: noexcept, no allocation.
 inline void keep_inside(
   const WorkspaceConfig & box, Eigen::Vector3d & position, Vector6 & twist,
   Vector6 & acceleration) noexcept

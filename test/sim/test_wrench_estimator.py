@@ -13,6 +13,8 @@ import vla_ros_core as core
 from vla_ros.control.host import build_model
 from vla_ros.sim.plant import fr3_arm
 
+pytestmark = pytest.mark.sim
+
 WRENCH = np.array([10.0, -5.0, 8.0, 0.5, -0.4, 0.3])
 TIME_CONSTANT_S = 0.02
 

@@ -71,6 +71,8 @@ from admittance_rig import Rig
 from vla_ros.control.host import build_model
 import vla_ros_core as core
 
+pytestmark = pytest.mark.sim
+
 counter = ctypes.CDLL(sys.argv[1])
 counter.count_end.restype = ctypes.c_long
 rig = Rig("fr3", 500)

@@ -18,6 +18,8 @@ from admittance_rig import (
     Rig,
 )  # fmt: skip
 
+pytestmark = pytest.mark.sim
+
 VELOCITY_LIMIT, ACCELERATION_LIMIT, MARGIN = 1.0, 10.0, 0.02
 
 

@@ -8,6 +8,8 @@ import pinocchio as pin
 import pytest
 from admittance_rig import ARMS, OK, RATES_HZ, VIRTUAL_LIMITED, Rig
 
+pytestmark = pytest.mark.sim
+
 # Joints so fast that they never limit the body that is tested.
 FAST = {"velocity_limit": [50.0] * 7, "acceleration_limit": [1000.0] * 7}
 
