@@ -14,6 +14,8 @@ from allocation_counter import run_counted
 import vla_ros_core as core
 from vla_ros.control.host import build_model
 
+pytestmark = pytest.mark.sim
+
 
 def asymmetric() -> np.ndarray:
     matrix = np.eye(6)
@@ -70,8 +72,6 @@ import ctypes, sys
 from admittance_rig import Rig
 from vla_ros.control.host import build_model
 import vla_ros_core as core
-
-pytestmark = pytest.mark.sim
 
 counter = ctypes.CDLL(sys.argv[1])
 counter.count_end.restype = ctypes.c_long
