@@ -77,7 +77,7 @@ def configure(build: Path, site: Path, clang: str | None) -> None:
         settings["CMAKE_CXX_COMPILER"] = clang
     arguments = [f"-D{name}={value}" for name, value in settings.items()]
     source = ROOT / "controllers" / "core"
-    command = [tool("cmake"), "-S", source, "-B", build, "-G", "Ninja", *arguments]
+    command = [tool("cmake"), "-S", str(source), "-B", str(build), "-G", "Ninja", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
