@@ -3,7 +3,7 @@
 """Builds the C++ core with sanitizers and runs its test driver or its fuzz target.
 
 Behind `make sanitize` and `make fuzz`. With Clang in the path the fuzz target is driven by
-libFuzzer, else by a seeded driver of its own.
+libFuzzer (Debian: clang, libclang-rt-dev, libomp-dev), else by a seeded driver of its own.
 """
 
 from __future__ import annotations
@@ -29,9 +29,19 @@ def main() -> int:
     options = parser.parse_args()
     site = Path(sysconfig.get_paths()["purelib"])
     clang = next((found for name in CLANGS if (found := shutil.which(name))), None)
+    build = ROOT / "build" / "sanitize"
     uses_libfuzzer = options.program == "fuzz" and clang is not None
-    build = ROOT / "build" / ("fuzz" if uses_libfuzzer else "sanitize")
-    configure(build, site, clang if uses_libfuzzer else None)
+    if uses_libfuzzer:
+        try:
+            configure(ROOT / "build" / "fuzz", site, clang)
+            build = ROOT / "build" / "fuzz"
+        except subprocess.CalledProcessError:
+            uses_libfuzzer = False
+            print(
+                "Clang cannot be used (OpenMP for it is missing?): own driver instead of libFuzzer"
+            )
+    if not uses_libfuzzer:
+        configure(build, site, None)
     program = "fuzz_law" if options.program == "fuzz" else "exercise_core"
     subprocess.run([tool("cmake"), "--build", build, "--target", program], check=True)
     command = [str(build / "test" / program)]
@@ -67,8 +77,8 @@ def configure(build: Path, site: Path, clang: str | None) -> None:
         settings["CMAKE_CXX_COMPILER"] = clang
     arguments = [f"-D{name}={value}" for name, value in settings.items()]
     source = ROOT / "controllers" / "core"
-    command = [tool("cmake"), "-S", source, "-B", build, "-G", "Ninja", *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = [tool("cmake"), "-S", str(source), "-B", str(build), "-G", "Ninja", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def tool(name: str) -> str:
