@@ -115,7 +115,9 @@ def set_value(field, index, value):
         (set_value("quats_xyzw", 4, [0, 0, 0, 2.0]), "quaternion not unit"),
         (set_value("quats_xyzw", 4, [0, 0, 0, 0.0]), "quaternion not unit"),
         (set_value("target_ns", 5, 0), "row times do not increase"),
-        (set_value("positions", (8, 0), 1e6), "rows faster than allowed"),
+        (set_value("positions", (8, 0), 5.0), "rows faster than allowed"),
+        (set_value("positions", slice(None), 1e200), "too far from the reference"),
+        (set_value("target_ns", 0, -1), "row times do not increase"),
     ],
 )
 def test_bad_segment_is_refused_with_a_reason_and_moves_nothing(rig, edit, reason):

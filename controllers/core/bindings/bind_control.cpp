@@ -141,7 +141,9 @@ nb::dict counters_to_dict(const ControlHost & host)
   d["ticks"] = c.ticks.load();
   d["skipped"] = c.skipped.load();
   d["accepted"] = c.accepted.load();
-  d["rejected"] = by_reason(c.rejected, Rejection::kRowCount, Rejection::kEpoch);
+  nb::dict rejected = by_reason(c.rejected, Rejection::kRowCount, Rejection::kEpoch);
+  rejected.update(by_reason(c.rejected, Rejection::kTooFar, Rejection::kTooFar));
+  d["rejected"] = rejected;
   d["targets_accepted"] = c.targets_accepted.load();
   d["targets_rejected"] = targets_by_reason(c);
   d["expired_brakes"] = c.expired_brakes.load();

@@ -13,6 +13,7 @@ namespace
 {
 
 constexpr double kQuaternionTolerance = 1e-3;
+constexpr double kFarthestM = 100.0;  // beyond any arm; larger numbers overflow in the fade
 constexpr int64_t kFarFutureNs = 10'000'000'000;
 
 bool is_finite(const SegmentRow & row) noexcept
@@ -47,8 +48,11 @@ Pose pose_of(const SegmentRow & row) noexcept
 Rejection check_row(const SegmentRow & row) noexcept
 {
   if (!is_finite(row)) return Rejection::kNotFinite;
+  if (position_of(row).cwiseAbs().maxCoeff() > kFarthestM) return Rejection::kTooFar;
   const double norm = rotation_of(row).norm();
   if (std::abs(norm - 1.0) > kQuaternionTolerance) return Rejection::kQuaternion;
+  // Times of no clock; differences of the others cannot overflow.
+  if (row.target_ns < 0) return Rejection::kTimeOrder;
   return Rejection::kNone;
 }
 

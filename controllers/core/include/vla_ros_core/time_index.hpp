@@ -27,7 +27,7 @@ enum class Rejection : uint32_t
   kUnknownJoint,   ///< target for a joint that is not of this arm
   kRepeatedJoint,  ///< target that names a joint twice
   kJointLimit,     ///< target beyond a joint limit
-  kTooFar,         ///< target too far from the reference in force
+  kTooFar,         ///< target too far from the reference in force; row beyond any arm
   kTooFast,        ///< target twist or joint velocity above its limit
   kTooLarge,       ///< target wrench above its limit
   kFuture,         ///< target stamped in the future
