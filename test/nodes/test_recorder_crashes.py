@@ -146,7 +146,8 @@ def test_killed_and_restarted_publisher_is_accounted_for(
     victim.wait(10)
     processes.start(PUBLISHER)
     wait(lambda: bool(identities(caller) - before))  # the graph still shows the dead one, too
-    time.sleep(2.5)  # the recorder finds the new publisher within its discovery period
+    # Discovery of a publisher that takes the place of a dead one can lag by a heartbeat of 3 s.
+    time.sleep(8.0)
     stop = StopRecording.Request(outcome="success")
     stopped = call(caller, StopRecording, "recorder_node/stop", stop)
     total = read_episode(Path(stopped.path)).topics["/numbers"]
