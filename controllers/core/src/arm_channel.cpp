@@ -124,7 +124,8 @@ bool ArmChannel::read(const Measurement & plant, double dt_s) noexcept
     dq_[i] = plant.dq[plant_row_[i]];
   }
   take_law();
-  return law_.update(q_, dq_, dt_s);
+  is_measured_ = law_.update(q_, dq_, dt_s);
+  return is_measured_;
 }
 
 void ArmChannel::set_law(const LawConfig & config, bool is_running)
@@ -303,6 +304,12 @@ void ArmChannel::run_law(double dt_s) noexcept
 
 void ArmChannel::estimate(double dt_s) noexcept
 {
+  if (!is_measured_)
+  {
+    // A measurement that the law refused must not reach the model by this way.
+    estimator_.reset();
+    return;
+  }
   const LawFilters & filters = law_.config().filters;
   const bool is_filtered = filters.position_s > 0.0 || filters.velocity_s > 0.0;
   // The law has had its terms; what it left out or filtered is computed for the estimate alone.

@@ -89,6 +89,7 @@ private:
   uint64_t stale_brakes_ = 0;
   int consecutive_failures_ = 0;
   bool fault_ = false;
+  bool is_measured_ = true;
   SegmentRecord incoming_{};
   LawConfig next_law_;
   std::atomic<bool> has_next_law_{false};
