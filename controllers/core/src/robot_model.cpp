@@ -103,21 +103,56 @@ pinocchio::Model reduce(const pinocchio::Model & full, const std::vector<std::st
 struct RobotModel::Impl
 {
   pinocchio::Model model;
-  pinocchio::Model weightless;  // the same without gravity: one pass gives the Coriolis torque
   pinocchio::Data data;
   pinocchio::Inertia ee_body;  // of the last body, without payload
   pinocchio::FrameIndex ee = 0;
   pinocchio::FrameIndex base = 0;
+  std::vector<pinocchio::JointIndex> ee_joints;  // those that move the end effector
   pinocchio::SE3 base_in_world;
   Eigen::VectorXd q;
   Eigen::VectorXd dq;
-  Eigen::MatrixXd jacobian;
 
   explicit Impl(pinocchio::Model m) : model(std::move(m)), data(model)
   {
     q = Eigen::VectorXd::Zero(model.nq);
     dq = Eigen::VectorXd::Zero(model.nv);
-    jacobian = Eigen::MatrixXd::Zero(6, model.nv);
+  }
+
+  /// Gravity torque, C(q, dq) dq or their sum, by the recursive Newton-Euler algorithm.
+  ///
+  /// In world axes about the world's origin, where the pass before left the placements and the
+  /// joint axes: no transform between bodies is left to do, unlike in pinocchio::rnea. There,
+  /// v_i = v_p + s_i dq_i and a_i = a_p + v_p x s_i dq_i, f_i = Y_i a_i + v_i x* Y_i v_i, and
+  /// tau_i = s_i . sum of f over the bodies from i on [Featherstone2008, 5.3].
+  void bias(bool with_gravity, bool with_velocity, JointVector & tau) noexcept
+  {
+    // Moving up with -g is how gravity looks to the bodies.
+    data.oa[0] = with_gravity ? pinocchio::Motion(-model.gravity) : pinocchio::Motion::Zero();
+    data.ov[0].setZero();
+    for (size_t i = 1; i < static_cast<size_t>(model.njoints); ++i)
+    {
+      const size_t parent = model.parents[i];
+      const pinocchio::Inertia body = data.oMi[i].act(model.inertias[i]);
+      data.oa[i] = data.oa[parent];
+      if (with_velocity)
+      {
+        const auto column = static_cast<Eigen::Index>(i) - 1;
+        const pinocchio::Motion own(data.J.col(column) * dq[column]);
+        data.ov[i] = data.ov[parent] + own;
+        data.oa[i] += data.ov[parent].cross(own);
+        data.of[i] = body * data.oa[i] + data.ov[i].cross(body * data.ov[i]);
+      }
+      else
+      {
+        data.of[i] = body * data.oa[i];
+      }
+    }
+    for (size_t i = static_cast<size_t>(model.njoints) - 1; i > 0; --i)
+    {
+      const auto column = static_cast<Eigen::Index>(i) - 1;
+      tau[column] = data.J.col(column).dot(data.of[i].toVector());
+      data.of[model.parents[i]] += data.of[i];
+    }
   }
 
   pinocchio::FrameIndex frame(const std::string & name) const
@@ -167,9 +202,9 @@ RobotModel::RobotModel(
   impl_->base = impl_->frame(base_frame);
   pinocchio::framesForwardKinematics(model, impl_->data, impl_->q);
   impl_->base_in_world = impl_->data.oMf[impl_->base];
+  const auto & support = model.supports[model.frames[impl_->ee].parentJoint];
+  impl_->ee_joints.assign(support.begin() + 1, support.end());  // the first is the world
   impl_->ee_body = model.inertias[model.frames[impl_->ee].parentJoint];
-  impl_->weightless = model;
-  impl_->weightless.gravity.setZero();
   jacobian_.setZero(6, n_joints_);
   mass_matrix_.setZero(n_joints_, n_joints_);
   gravity_.setZero(n_joints_);
@@ -212,13 +247,12 @@ void RobotModel::set_payload(const Payload & payload)
     body += frame.placement.act(pinocchio::Inertia(payload.mass_kg, payload.com_m, inertia));
   }
   impl_->model.inertias[frame.parentJoint] = body;
-  impl_->weightless.inertias[frame.parentJoint] = body;
 }
 
 void RobotModel::update(const JointVector & q, const JointVector & dq) noexcept
 {
   update(q, dq, ModelTerms{});
-  gravity_ = pinocchio::computeGeneralizedGravity(impl_->model, impl_->data, impl_->q);
+  impl_->bias(true, false, gravity_);
   coriolis_ = bias_ - gravity_;
 }
 
@@ -241,18 +275,7 @@ void RobotModel::update(
     pinocchio::computeJointJacobians(model, data, impl_->q);
   }
   update_kinematics(dq);
-  if (terms.gravity && terms.coriolis)
-  {
-    bias_ = pinocchio::nonLinearEffects(model, data, impl_->q, impl_->dq);
-  }
-  else if (terms.gravity)
-  {
-    bias_ = pinocchio::computeGeneralizedGravity(model, data, impl_->q);
-  }
-  else if (terms.coriolis)
-  {
-    bias_ = pinocchio::nonLinearEffects(impl_->weightless, data, impl_->q, impl_->dq);
-  }
+  if (terms.gravity || terms.coriolis) impl_->bias(terms.gravity, terms.coriolis, bias_);
 }
 
 void RobotModel::require_mass() noexcept
@@ -278,14 +301,16 @@ void RobotModel::update_kinematics(const JointVector & dq) noexcept
   const pinocchio::SE3 ee = base.actInv(placement);
   ee_pose_.position = ee.translation();
   ee_pose_.rotation = Eigen::Quaterniond(ee.rotation()).normalized();
-  impl_->jacobian.setZero();
-  pinocchio::getFrameJacobian(
-    impl_->model, data, impl_->ee, pinocchio::LOCAL_WORLD_ALIGNED, impl_->jacobian);
   const Eigen::Matrix3d to_base = base.rotation().transpose();
-  for (int i = 0; i < n_joints_; ++i)
+  jacobian_.setZero();
+  for (const pinocchio::JointIndex joint : impl_->ee_joints)
   {
-    jacobian_.block<3, 1>(0, i).noalias() = to_base * impl_->jacobian.block<3, 1>(0, i);
-    jacobian_.block<3, 1>(3, i).noalias() = to_base * impl_->jacobian.block<3, 1>(3, i);
+    // Pinocchio's column is the twist of the point at the world's origin; ours is that at the EE.
+    const auto i = static_cast<Eigen::Index>(joint) - 1;
+    const Eigen::Vector3d axis = data.J.block<3, 1>(3, i);
+    const Eigen::Vector3d linear = data.J.block<3, 1>(0, i) + axis.cross(placement.translation());
+    jacobian_.block<3, 1>(0, i).noalias() = to_base * linear;
+    jacobian_.block<3, 1>(3, i).noalias() = to_base * axis;
   }
   ee_twist_.noalias() = jacobian_ * dq;
 }
