@@ -217,7 +217,7 @@ class FaultRig:
         record = self._reader.latest()
         if record is not None:
             self._valid_until_ns = max(self._valid_until_ns, record["segment_valid_until_ns"])
-        if columns["tick_ns"]:
+        if len(columns["tick_ns"]):
             self._columns.append(columns)
 
     def _call(self, what: str, client: Any, request: Any) -> Any:

@@ -57,6 +57,32 @@ nb::dict state_to_dict(const StateRecord & s)
   return d;
 }
 
+template <typename Value, typename Get>
+Eigen::Matrix<Value, Eigen::Dynamic, 1> column(const std::vector<StateRecord> & records, Get get)
+{
+  Eigen::Matrix<Value, Eigen::Dynamic, 1> values(static_cast<Eigen::Index>(records.size()));
+  for (size_t i = 0; i < records.size(); ++i)
+  {
+    values[static_cast<Eigen::Index>(i)] = get(records[i]);
+  }
+  return values;
+}
+
+double speed(const double * twist) { return Eigen::Map<const Eigen::Vector3d>(twist).norm(); }
+
+template <typename Get>
+Eigen::MatrixXd rows(const std::vector<StateRecord> & records, size_t width, Get get)
+{
+  const auto n = static_cast<Eigen::Index>(width);
+  Eigen::MatrixXd values(static_cast<Eigen::Index>(records.size()), n);
+  for (size_t i = 0; i < records.size(); ++i)
+  {
+    values.row(static_cast<Eigen::Index>(i)) =
+      Eigen::Map<const Eigen::RowVectorXd>(get(records[i]), n);
+  }
+  return values;
+}
+
 /// Reads the state that a control host publishes, from any process.
 class StateReader
 {
@@ -83,32 +109,37 @@ public:
   uint64_t head() const { return ring_.head(); }
   bool writer_alive() const { return ring_.writer_alive(); }
 
-  /// Everything since `seq` that is still there, as columns: for analysis of every tick.
+  /// Everything since `seq` that is still there, a column or a matrix of rows each: for analysis of
+  /// every tick.
   nb::dict since(uint64_t seq) const
   {
-    std::vector<int64_t> tick_ns;
-    std::vector<uint32_t> mode;
-    std::vector<double> speed, ref_speed, tau;
-    StateRecord r{};
+    std::vector<StateRecord> records;
     const uint64_t head = ring_.head();
     const uint64_t first =
       std::max(seq + 1, head > ring_.n_slots() ? head - ring_.n_slots() + 2 : 1);
+    StateRecord r{};
     for (uint64_t i = first; i <= head; ++i)
     {
-      if (!ring_.read_seq(i, nullptr, &r, sizeof(r), nullptr)) continue;
-      tick_ns.push_back(r.tick_ns);
-      mode.push_back(r.mode);
-      speed.push_back(Eigen::Map<const Eigen::Vector3d>(r.twist).norm());
-      ref_speed.push_back(Eigen::Map<const Eigen::Vector3d>(r.ref_twist).norm());
-      tau.insert(tau.end(), r.tau, r.tau + r.n_joints);
+      if (ring_.read_seq(i, nullptr, &r, sizeof(r), nullptr)) records.push_back(r);
     }
     nb::dict d;
     d["head"] = head;
-    d["tick_ns"] = tick_ns;
-    d["mode"] = mode;
-    d["speed_m_s"] = speed;
-    d["ref_speed_m_s"] = ref_speed;
-    d["tau"] = tau;
+    d["tick_ns"] = column<int64_t>(records, [](const auto & s) { return s.tick_ns; });
+    d["mode"] = column<uint32_t>(records, [](const auto & s) { return s.mode; });
+    d["speed_m_s"] = column<double>(records, [](const auto & s) { return speed(s.twist); });
+    d["ref_speed_m_s"] = column<double>(records, [](const auto & s) { return speed(s.ref_twist); });
+    d["segment_seq"] = column<uint64_t>(records, [](const auto & s) { return s.segment_seq; });
+    d["segment_capture_ns"] =
+      column<int64_t>(records, [](const auto & s) { return s.segment_capture_ns; });
+    d["gripper_target_m"] =
+      column<double>(records, [](const auto & s) { return s.gripper_target_m; });
+    d["position"] = rows(records, 3, [](const auto & s) { return s.position; });
+    d["quat_xyzw"] = rows(records, 4, [](const auto & s) { return s.quat_xyzw; });
+    d["twist"] = rows(records, 6, [](const auto & s) { return s.twist; });
+    d["ref_position"] = rows(records, 3, [](const auto & s) { return s.ref_position; });
+    d["ref_twist"] = rows(records, 6, [](const auto & s) { return s.ref_twist; });
+    const size_t n_joints = records.empty() ? 0 : records.front().n_joints;
+    d["tau"] = rows(records, n_joints, [](const auto & s) { return s.tau; });
     return d;
   }
 
