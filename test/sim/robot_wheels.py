@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +31,16 @@ def installed_robot(name: str) -> RobotConfig:
     if robot.model.wheel:
         skip_without(robot.model.wheel)
     return robot
+
+
+def robots_folder() -> Path:
+    """Return the folder of example-robot-data, or skip the test if that is not installed."""
+    spec = importlib.util.find_spec("pinocchio")
+    assert spec is not None
+    assert spec.origin is not None
+    for parent in Path(spec.origin).parents:
+        folder = parent / "share/example-robot-data/robots"
+        if folder.is_dir():
+            return folder
+    skip_without("example-robot-data")
+    raise FileNotFoundError("example-robot-data is installed, but not beside Pinocchio")
