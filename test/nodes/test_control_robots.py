@@ -18,6 +18,7 @@ pytest.importorskip("mujoco")
 
 import rclpy
 from geometry_msgs.msg import PoseStamped
+from robot_wheels import installed_robot
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -26,9 +27,7 @@ from vla_ros_msgs.msg import ControlStatus
 from vla_ros_msgs.srv import ResetScene
 
 from vla_ros.bringup import BringupConfig, NodeSpec, nodes_for
-from vla_ros.embodiment.arm import arm_of
 from vla_ros.embodiment.robot import RobotConfig, known_robots, load_robot
-from vla_ros.errors import ConfigError
 from vla_ros.nodes.base import LATCHED
 from vla_ros.nodes.processes import (
     ProcessGroup,
@@ -129,11 +128,7 @@ def test_model_compiled_for_another_rate_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", params=known_robots())
 def cell(request: Any, tmp_path_factory: Any) -> Iterator[ArmCell]:
-    robot = load_robot(request.param)
-    try:
-        arm_of(robot)
-    except ConfigError as error:
-        pytest.skip(str(error))
+    robot = installed_robot(request.param)
     cell = ArmCell(robot, tmp_path_factory.mktemp("arm"))
     try:
         cell.stack.start()

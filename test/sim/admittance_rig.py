@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import pinocchio as pin
-import pytest
 from arm_simulation import ur5_arm
 from law_reference import pinocchio_model
 
@@ -19,12 +18,7 @@ OK, VIRTUAL_LIMITED, JOINT_LIMITED, STALE_WRENCH, BAD_WRENCH, BAD_REFERENCE, NOT
 
 
 def describe(name: str) -> ArmDescription:
-    if name == "fr3":
-        return fr3_arm()
-    try:
-        return ur5_arm()
-    except FileNotFoundError:
-        pytest.skip("needs the wheel example-robot-data")
+    return fr3_arm() if name == "fr3" else ur5_arm()
 
 
 def settings(arm: ArmDescription, **changes: dict[str, object]) -> core.AdmittanceConfig:

@@ -7,32 +7,18 @@ nothing of unless a test says so.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pinocchio as pin
-import pytest
+from robot_wheels import robots_folder
 
 import vla_ros_core as core
 from vla_ros.control.host import ArmDescription, build_model
 from vla_ros.sim.assets import find_fr3_assets
 
 Wrench = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def robots_folder() -> Path:
-    """Return the folder of example-robot-data, or skip the test."""
-    spec = importlib.util.find_spec("pinocchio")
-    assert spec is not None
-    assert spec.origin is not None
-    for parent in Path(spec.origin).parents:
-        folder = parent / "share/example-robot-data/robots"
-        if folder.is_dir():
-            return folder
-    pytest.skip("example-robot-data is not installed")
 
 
 def _read(relative: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pinocchio as pin
+from robot_wheels import robots_folder
 
 from vla_ros.control.host import ArmDescription
 
@@ -16,9 +16,8 @@ UR5_HOME_Q = (0.0, -1.2, 1.6, -1.9, -1.57, 0.3)
 
 
 def ur5_arm() -> ArmDescription:
-    """Return the UR5 of the wheel ``example-robot-data``; FileNotFoundError where it is missing."""
-    share = Path(pin.__file__).parents[4] / "share"
-    urdf = share / "example-robot-data/robots/ur_description/urdf/ur5_robot.urdf"
+    """Return the UR5 of the wheel ``example-robot-data``, or skip the test where it is missing."""
+    urdf = robots_folder() / "ur_description/urdf/ur5_robot.urdf"
     return ArmDescription(
         urdf_xml=urdf.read_text(encoding="utf-8"),
         joint_names=(

@@ -13,6 +13,9 @@ pytest.importorskip("mujoco")
 if importlib.util.find_spec("franky_sim") is None:
     pytest.skip("the FR3 model is not installed", allow_module_level=True)
 
+import mujoco
+from mujoco.rendering.classic import gl_context
+
 from vla_ros.errors import ConfigError
 from vla_ros.perception import tabletop, tick_code
 from vla_ros.perception.camera_config import FR3_CAMERAS
@@ -29,13 +32,23 @@ MODEL = build_scene()
 INFO = describe_scene(MODEL)
 
 
+def _skip_without_opengl() -> None:
+    """Ask MuJoCo alone: what our own renderer cannot do must fail."""
+    empty = mujoco.MjModel.from_xml_string("<mujoco/>")
+    try:
+        context = gl_context.GLContext(8, 8)
+        context.make_current()
+        drawing = mujoco.MjrContext(empty, mujoco.mjtFontScale.mjFONTSCALE_100)
+    except Exception as error:
+        pytest.skip(f"no OpenGL context: {error}")
+    drawing.free()
+    context.free()
+
+
 @pytest.fixture(scope="module")
 def renderer() -> Iterator[SceneRenderer]:
-    try:
-        renderer = SceneRenderer(MODEL, INFO.cameras)
-    except ConfigError as error:
-        pytest.skip(str(error))
-    with renderer:
+    _skip_without_opengl()
+    with SceneRenderer(MODEL, INFO.cameras) as renderer:
         yield renderer
 
 

@@ -20,12 +20,7 @@ TIME_CONSTANT_S = 0.02
 
 
 def describe(name: str):
-    if name == "fr3":
-        return fr3_arm()
-    try:
-        return ur5_arm()
-    except FileNotFoundError:
-        pytest.skip("needs the wheel example-robot-data")
+    return fr3_arm() if name == "fr3" else ur5_arm()
 
 
 class Rig:

@@ -17,6 +17,7 @@ from vla_ros.embodiment.robot import known_robots, load_robot, parse_robot
 from vla_ros.embodiment.robot_parts import ModelSource
 from vla_ros.errors import ConfigError
 from vla_ros.share import find_shared
+from vla_ros.sim import plant
 
 FR3 = find_shared("config/robots/fr3.yaml").read_text(encoding="utf-8")
 
@@ -54,7 +55,6 @@ def test_fr3_has_the_limits_of_its_documentation() -> None:
 
 
 def test_fr3_file_agrees_with_what_the_simulation_uses() -> None:
-    plant = pytest.importorskip("vla_ros.sim.plant")
     fr3 = load_robot("fr3")
     assert fr3.joint_names == plant.FR3_JOINTS
     assert fr3.home_q == plant.FR3_HOME_Q

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -53,7 +54,6 @@ def test_decode_detects_every_single_flipped_block() -> None:
 
 @pytest.mark.parametrize("quality", [80, 90, 95])
 def test_decode_survives_jpeg(quality: int) -> None:
-    cv2 = pytest.importorskip("cv2")
     random = np.random.default_rng(quality)
     for _ in range(100):
         tick_ns = int(random.integers(1, 2**40)) * NS_PER_MS

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import viser
+from websockets.sync.client import connect
 
 from vla_ros.errors import ConfigError
 from vla_ros.geometry import pose_from_quat, rotation_about_z
@@ -158,11 +160,9 @@ def received_within(connection: Any, seconds: float) -> int:
 
 
 def test_two_viewers_both_see_the_scene_and_updates(view: LiveView) -> None:
-    client = pytest.importorskip("websockets.sync.client")
-    viser = pytest.importorskip("viser")
     address = view.url.replace("http", "ws")
     options = {"subprotocols": [f"viser-v{viser.__version__}"], "max_size": None}
-    with client.connect(address, **options) as one, client.connect(address, **options) as two:
+    with connect(address, **options) as one, connect(address, **options) as two:
         assert min(received_within(one, 1.0), received_within(two, 1.0)) > 50_000  # meshes
         view.update(HOME)
         view.set_numbers(ViewNumbers(instruction="both"), 1.0)
