@@ -5,6 +5,10 @@ import numpy as np
 import pytest
 from host_rig import HostRig, speed
 
+from vla_ros.control.config import ControlConfig
+from vla_ros.control.host import build_host
+from vla_ros.errors import ConfigError
+from vla_ros.sim.plant import fr3_arm
 from vla_ros.sim.scene import build_scene, describe_scene, save_model
 from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.types import ControlMode
@@ -139,6 +143,19 @@ def test_segment_of_another_epoch_is_refused(rig):
 def test_segment_without_any_lease_is_ignored(rig):
     rig.send()
     assert rig.run(0.2)[-1]["mode"] == ControlMode.IDLE
+
+
+def test_lease_of_a_stranger_is_as_none_and_has_no_epoch(scene):
+    rig = HostRig(scene[0], ControlConfig(targets_need_lease=False))
+    rig.grant(source="stranger", epoch=9)
+    state = rig.run(0.01)[-1]
+    rig.close()
+    assert (state["source"], state["epoch"]) == ("topic", 0)
+
+
+def test_host_without_a_prefix_is_refused(rig):
+    with pytest.raises(ConfigError, match="shm_prefix"):
+        build_host(ControlConfig(), fr3_arm(), rig.plant, "")
 
 
 def test_stop_is_taken_at_the_next_tick_and_needs_a_resume(rig):

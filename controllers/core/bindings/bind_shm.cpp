@@ -9,6 +9,7 @@
 
 #include "bind.hpp"
 #include "vla_ros_core/error.hpp"
+#include "vla_ros_core/segment_inbox.hpp"
 #include "vla_ros_core/shm_ring.hpp"
 
 namespace nb = nanobind;
@@ -140,7 +141,8 @@ class SegmentWriter
 {
 public:
   SegmentWriter(const std::string & shm_prefix, const std::string & source)
-  : ring_(ShmRing::create(shm_prefix + ".segment." + source, 8, sizeof(SegmentRecord), 0))
+  : ring_(
+      ShmRing::create(shm_prefix + ".segment." + source, kSegmentSlots, sizeof(SegmentRecord), 0))
   {
   }
 
@@ -196,7 +198,7 @@ class LeaseWriter
 {
 public:
   explicit LeaseWriter(const std::string & shm_prefix)
-  : ring_(ShmRing::create(shm_prefix + ".lease", 4, sizeof(LeaseRecord), 0))
+  : ring_(ShmRing::create(shm_prefix + ".lease", kLeaseSlots, sizeof(LeaseRecord), 0))
   {
   }
 
@@ -225,7 +227,7 @@ class LeaseReader
 {
 public:
   explicit LeaseReader(const std::string & shm_prefix)
-  : ring_(ShmRing::prepare(shm_prefix + ".lease", 4, sizeof(LeaseRecord), 0))
+  : ring_(ShmRing::prepare(shm_prefix + ".lease", kLeaseSlots, sizeof(LeaseRecord), 0))
   {
   }
 

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_channel.hpp"
 
-#include <algorithm>
-#include <cstring>
-
 #include "vla_ros_core/error.hpp"
 #include "vla_ros_core/realtime.hpp"
 
@@ -15,26 +12,11 @@ namespace
 
 constexpr int kFailuresToFault = 5;
 constexpr uint32_t kStateSlots = 2048;  // two seconds at 1 kHz: anchors of slow policies stay there
-constexpr uint32_t kSegmentSlots = 8;
 
 void copy_pose(const Pose & pose, double * position, double * quat_xyzw) noexcept
 {
   Eigen::Map<Eigen::Vector3d>{position} = pose.position;
   Eigen::Map<Eigen::Vector4d>{quat_xyzw} = pose.rotation.coeffs();
-}
-
-/// Row of each joint of an arm in the measurements of the plant.
-std::vector<Eigen::Index> find_rows(
-  const std::vector<std::string> & plant_joints, const std::vector<std::string> & arm_joints)
-{
-  std::vector<Eigen::Index> rows;
-  for (const std::string & joint : arm_joints)
-  {
-    const auto found = std::find(plant_joints.begin(), plant_joints.end(), joint);
-    if (found == plant_joints.end()) throw Error("the plant has no joint '" + joint + "'");
-    rows.push_back(found - plant_joints.begin());
-  }
-  return rows;
 }
 
 WrenchEstimatorConfig estimator_config(const ArmSetup & arm)
@@ -59,12 +41,12 @@ bool needs_new_hold(const LawConfig & old_law, const LawConfig & law) noexcept
 ArmChannel::ArmChannel(
   const ControlHostConfig & config, const ArmSetup & arm, const std::string & suffix,
   HostCounters & counters)
-: segment_limits_(config.segment_limits),
-  workspace_(config.workspace),
+: workspace_(config.workspace),
   initial_gripper_width_m_(config.initial_gripper_width_m),
   model_(arm.model),
-  plant_row_(find_rows(config.plant_joint_names, arm.names.joint_names)),
+  rows_(config.plant_joint_names, arm.names.joint_names),
   counters_(counters),
+  segments_(config, suffix, config.segment_limits, counters),
   reference_(config.reference),
   stream_(config.target, arm.names),
   law_(arm.law, arm.model),
@@ -73,7 +55,7 @@ ArmChannel::ArmChannel(
     ShmRing::create(config.shm_prefix + ".state" + suffix, kStateSlots, sizeof(StateRecord), 0))
 {
   const int n = model_->n_joints();
-  if (static_cast<int>(plant_row_.size()) != n)
+  if (rows_.size() != n)
   {
     throw Error("joint_names of an arm needs " + std::to_string(n) + " names");
   }
@@ -83,22 +65,11 @@ ArmChannel::ArmChannel(
   q_hold_.setZero(n);
   tau_before_.setZero(n);
   law_reference_.q = arm.law.posture;
-  for (const std::string & source : config.sources)
-  {
-    sources_.push_back({ShmRing::prepare(
-      config.shm_prefix + ".segment." + source + suffix, kSegmentSlots, sizeof(SegmentRecord), 0)});
-    // What was sent before this host lived is not for it.
-    sources_.back().last_seq = sources_.back().ring.head();
-  }
 }
 
 void ArmChannel::begin(const Measurement & plant) noexcept
 {
-  for (Eigen::Index i = 0; i < q_.size(); ++i)
-  {
-    q_[i] = plant.q[plant_row_[i]];
-    dq_[i] = plant.dq[plant_row_[i]];
-  }
+  rows_.read(plant, q_, dq_);
   model_->update(q_, dq_);
   reference_.reset(model_->ee_pose(), initial_gripper_width_m_);
   law_.reset(
@@ -118,11 +89,7 @@ void ArmChannel::begin(const Measurement & plant) noexcept
 
 bool ArmChannel::read(const Measurement & plant, double dt_s) noexcept
 {
-  for (Eigen::Index i = 0; i < q_.size(); ++i)
-  {
-    q_[i] = plant.q[plant_row_[i]];
-    dq_[i] = plant.dq[plant_row_[i]];
-  }
+  rows_.read(plant, q_, dq_);
   take_law();
   is_measured_ = law_.update(q_, dq_, dt_s);
   return is_measured_;
@@ -164,38 +131,6 @@ void ArmChannel::release() noexcept
   if (is_led_by_targets_) reference_.brake_from(stream_.pose(), stream_.twist());
   is_led_by_targets_ = false;
   reference_.release();
-}
-
-Rejection ArmChannel::check(
-  const SegmentRecord & segment, uint64_t bytes, uint32_t epoch, int64_t now_ns) const noexcept
-{
-  const uint64_t needed = offsetof(SegmentRecord, rows) + segment.n_rows * sizeof(SegmentRow);
-  if (bytes < offsetof(SegmentRecord, rows) || segment.n_rows > kMaxRows || bytes < needed)
-  {
-    return Rejection::kRowCount;
-  }
-  const Rejection reason = check_segment(segment, now_ns, segment_limits_);
-  if (reason != Rejection::kNone) return reason;
-  return segment.epoch == epoch ? Rejection::kNone : Rejection::kEpoch;
-}
-
-void ArmChannel::take_segment(int source, uint32_t epoch, int64_t now_ns) noexcept
-{
-  Source & from = sources_[static_cast<size_t>(source)];
-  if (from.ring.head() == from.last_seq) return;
-  LatencyStamp stamp{};
-  uint64_t bytes = 0;
-  const uint64_t seq = from.ring.read_latest(&stamp, &incoming_, sizeof(incoming_), &bytes);
-  if (seq == 0) return;
-  from.last_seq = seq;
-  const Rejection reason = check(incoming_, bytes, epoch, now_ns);
-  if (reason != Rejection::kNone)
-  {
-    counters_.rejected[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
-    return;
-  }
-  reference_.accept(incoming_, seq, stamp, now_ns);
-  counters_.accepted.fetch_add(1, std::memory_order_relaxed);
 }
 
 void ArmChannel::open_targets(Rejection gate) noexcept
@@ -323,7 +258,7 @@ void ArmChannel::estimate(double dt_s) noexcept
 
 void ArmChannel::write(JointVector & plant_tau) const noexcept
 {
-  for (Eigen::Index i = 0; i < q_.size(); ++i) plant_tau[plant_row_[i]] = law_.tau()[i];
+  rows_.write(law_.tau(), plant_tau);
 }
 
 void ArmChannel::publish(StateRecord & s, const LatencyStamp & stamp) noexcept

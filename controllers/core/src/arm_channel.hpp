@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "joint_rows.hpp"
 #include "vla_ros_core/control_host.hpp"
 #include "vla_ros_core/wrench_estimator.hpp"
 
@@ -27,7 +28,10 @@ public:
   bool read(const Measurement & plant, double dt_s) noexcept;
   /// Brake and forget what was followed.
   void release() noexcept;
-  void take_segment(int source, uint32_t epoch, int64_t now_ns) noexcept;
+  void take_segment(const Authority & authority, int64_t now_ns) noexcept
+  {
+    segments_.take(authority, now_ns, reference_);
+  }
   /// `gate`: why plain targets are refused now, kNone if they lead.
   void update_reference(int64_t now_ns, double dt_s, Rejection gate) noexcept;
   void run_law(double dt_s) noexcept;
@@ -51,33 +55,24 @@ public:
   StateRecord last_state() const noexcept;
 
 private:
-  struct Source
-  {
-    ShmRing ring;
-    uint64_t last_seq = 0;
-  };
-
   void take_law() noexcept;
-  Rejection check(
-    const SegmentRecord & segment, uint64_t bytes, uint32_t epoch, int64_t now_ns) const noexcept;
   void open_targets(Rejection gate) noexcept;
   void fill_law_reference() noexcept;
   void fill_from_targets() noexcept;
   void set_present() noexcept;
 
-  SegmentLimits segment_limits_;
   WorkspaceConfig workspace_;
   double initial_gripper_width_m_;
   std::shared_ptr<RobotModel> model_;
-  std::vector<Eigen::Index> plant_row_;  ///< of each joint
+  JointRows rows_;
   HostCounters & counters_;
+  SegmentInbox segments_;
   ReferenceGenerator reference_;
   TargetStream stream_;
   Law law_;
   ExternalWrenchEstimator estimator_;
   JointVector tau_before_;
   LawReference law_reference_;
-  std::vector<Source> sources_;
   ShmRing state_ring_;
   JointVector q_, dq_;
   JointVector q_hold_;  ///< what kJoint holds until a joint target arrives
@@ -90,7 +85,6 @@ private:
   int consecutive_failures_ = 0;
   bool fault_ = false;
   bool is_measured_ = true;
-  SegmentRecord incoming_{};
   LawConfig next_law_;
   std::atomic<bool> has_next_law_{false};
 };

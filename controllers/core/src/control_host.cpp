@@ -15,14 +15,12 @@ namespace vla_ros_core
 namespace
 {
 
-constexpr uint32_t kLeaseSlots = 4;
-
-void check_source(const std::string & source)
+AuthorityConfig authority_config(const ControlHostConfig & config)
 {
-  if (source.empty() || source.size() >= kNameLength)
-  {
-    throw Error("a source name needs 1 to 31 characters, got '" + source + "'");
-  }
+  if (config.shm_prefix.empty()) throw Error("shm_prefix of a control host must not be empty");
+  AuthorityConfig authority = config;
+  authority.targets_need_lease = config.targets_need_lease || config.target_source.empty();
+  return authority;
 }
 
 }  // namespace
@@ -30,17 +28,13 @@ void check_source(const std::string & source)
 ControlHost::ControlHost(
   const ControlHostConfig & config, const std::vector<ArmSetup> & arms,
   std::shared_ptr<Plant> plant)
-: config_(config),
-  plant_(std::move(plant)),
+: plant_(std::move(plant)),
   period_ns_(
     (check_range("rate_hz", config.rate_hz, 10.0, 4000.0),
      static_cast<int64_t>(std::llround(1e9 / config.rate_hz)))),
   dt_s_(1.0 / config.rate_hz),
-  lease_ring_(ShmRing::prepare(config.shm_prefix + ".lease", kLeaseSlots, sizeof(LeaseRecord), 0)),
-  stop_flag_(config.shm_prefix + ".stop")
+  authority_(authority_config(config))
 {
-  for (const std::string & source : config_.sources) check_source(source);
-  if (!config_.target_source.empty()) check_source(config_.target_source);
   int n_joints = 0;
   for (const ArmSetup & arm : arms)
   {
@@ -49,7 +43,7 @@ ControlHost::ControlHost(
     {
       throw Error("two arms have the end effector '" + arm.names.ee_frame + "'");
     }
-    arms_.push_back(std::make_unique<ArmChannel>(config_, arm, suffix, counters_));
+    arms_.push_back(std::make_unique<ArmChannel>(config, arm, suffix, counters_));
     n_joints += arm.model->n_joints();
   }
   if (plant_->n_joints() != n_joints || arms_.empty())
@@ -59,7 +53,6 @@ ControlHost::ControlHost(
       std::to_string(n_joints));
   }
   tau_.setZero(n_joints);
-  stops_seen_ = stop_flag_.count();
   begin_at_measured();
 }
 
@@ -82,12 +75,11 @@ void ControlHost::tick(int64_t now_ns) noexcept
   {
     if (!arm->read(measurement_, dt_s_)) arm->set_fault();
   }
-  take_stop(now_ns);
-  take_lease(now_ns);
-  const Rejection gate = target_gate();
+  if (authority_.take(now_ns)) release();
+  const Rejection gate = fault_ ? Rejection::kStopped : authority_.target_gate();
   for (const auto & arm : arms_)
   {
-    if (authority_ >= 0 && !stopped_ && !fault_) arm->take_segment(authority_, epoch_, now_ns);
+    if (!fault_) arm->take_segment(authority_, now_ns);
     arm->update_reference(now_ns, dt_s_, gate);
     arm->run_law(dt_s_);
     arm->estimate(dt_s_);
@@ -186,69 +178,10 @@ void ControlHost::release() noexcept
   for (const auto & arm : arms_) arm->release();
 }
 
-Rejection ControlHost::target_gate() const noexcept
-{
-  if (stopped_ || fault_) return Rejection::kStopped;
-  return authority_ == kTargets ? Rejection::kNone : Rejection::kNoAuthority;
-}
-
-void ControlHost::take_stop(int64_t now_ns) noexcept
-{
-  const uint64_t count = stop_flag_.count();
-  if (count != stops_seen_)
-  {
-    stops_seen_ = count;
-    stopped_ = true;
-    stop_received_ns_ = now_ns;
-    counters_.stops.fetch_add(1, std::memory_order_relaxed);
-    release();
-    // A stop wins over a resume that arrived in the same tick.
-    resume_requested_.store(false);
-  }
-  else if (resume_requested_.exchange(false))
-  {
-    stopped_ = false;
-  }
-}
-
-int ControlHost::holder_of(const LeaseRecord & lease, int64_t now_ns) const noexcept
-{
-  if (lease.expiry_ns > now_ns)
-  {
-    for (size_t i = 0; i < config_.sources.size(); ++i)
-    {
-      if (std::strncmp(config_.sources[i].c_str(), lease.source, kNameLength) == 0)
-      {
-        return static_cast<int>(i);
-      }
-    }
-    const bool is_targets =
-      !config_.target_source.empty() &&
-      std::strncmp(config_.target_source.c_str(), lease.source, kNameLength) == 0;
-    if (is_targets) return kTargets;
-  }
-  return config_.target_source.empty() || config_.targets_need_lease ? kNobody : kTargets;
-}
-
-void ControlHost::take_lease(int64_t now_ns) noexcept
-{
-  LeaseRecord lease{};
-  if (lease_ring_.read_latest(nullptr, &lease, sizeof(lease), nullptr) != 0) lease_ = lease;
-  const int holder = holder_of(lease_, now_ns);
-  const bool has_lease = holder != kNobody && lease_.expiry_ns > now_ns;
-  const uint32_t epoch = has_lease ? lease_.epoch : 0;
-  if (holder != authority_ || epoch != epoch_)
-  {
-    authority_ = holder;
-    epoch_ = epoch;
-    release();
-  }
-}
-
 Mode ControlHost::mode_of(const ArmChannel & arm) const noexcept
 {
   if (arm.fault()) return Mode::kFault;
-  if (stopped_) return Mode::kStopped;
+  if (authority_.is_stopped()) return Mode::kStopped;
   return arm.mode();
 }
 
@@ -257,16 +190,13 @@ void ControlHost::publish_state(int64_t now_ns) noexcept
   StateRecord & s = state_;
   s.seq = seq_;
   s.tick_ns = now_ns;
-  s.epoch = epoch_;
+  s.epoch = authority_.epoch();
   s.scene_epoch = plant_->scene_epoch();
   s.gripper_width_m = measurement_.gripper_width_m;
-  s.stop_count = stops_seen_;
-  s.stop_requested_ns = stop_flag_.requested_ns();
-  s.stop_received_ns = stop_received_ns_;
-  const char * source = "";
-  if (authority_ == kTargets) source = config_.target_source.c_str();
-  if (authority_ >= 0) source = config_.sources[static_cast<size_t>(authority_)].c_str();
-  std::strncpy(s.source, source, kNameLength);
+  s.stop_count = authority_.stop_count();
+  s.stop_requested_ns = authority_.stop_requested_ns();
+  s.stop_received_ns = authority_.stop_received_ns();
+  std::strncpy(s.source, authority_.source(), kNameLength);
   LatencyStamp stamp{};
   stamp.magic = kStampMagic;
   stamp.version = 1;
@@ -282,6 +212,7 @@ void ControlHost::publish_state(int64_t now_ns) noexcept
     rows_after_expiry += arm->rows_after_expiry();
   }
   plant_->publish(seq_, now_ns);
+  counters_.stops.store(authority_.stops(), std::memory_order_relaxed);
   counters_.expired_brakes.store(expired_brakes, std::memory_order_relaxed);
   counters_.rows_after_expiry.store(rows_after_expiry, std::memory_order_relaxed);
 }

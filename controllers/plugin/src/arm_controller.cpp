@@ -89,7 +89,7 @@ void ArmController::set_up()
     node,
     PublisherConfig{
       config_.joints, config_.base_frame, config_.publish_rate_hz, command_interface()},
-    *targets_, follower_->segments(), *timing_);
+    *targets_, follower_->segment_counters(), *timing_);
 }
 
 void ArmController::add_services()
@@ -102,7 +102,7 @@ void ArmController::add_services()
     {
       const auto open = pass->enter();
       if (!open) return;
-      follower_->segments().request_stop();
+      follower_->authority().request_stop();
       answer->success = true;
       answer->message = "brakes and holds until resumed";
     });
@@ -113,7 +113,7 @@ void ArmController::add_services()
     {
       const auto open = pass->enter();
       if (!open) return;
-      follower_->segments().request_resume();
+      follower_->authority().request_resume();
       answer->success = true;
     });
 }
@@ -231,12 +231,12 @@ double ArmController::bounded_period(const rclcpp::Duration & period) noexcept
 
 void ArmController::fill(Snapshot & out, int64_t now_ns) const noexcept
 {
-  const SegmentInbox & segments = follower_->segments();
+  const vla_ros_core::Authority & authority = follower_->authority();
   out.tick_ns = now_ns;
   out.q = q_;
   out.dq = dq_;
-  out.epoch = segments.epoch();
-  std::strncpy(out.source.data(), segments.source(), out.source.size() - 1);
+  out.epoch = authority.epoch();
+  std::strncpy(out.source.data(), authority.source(), out.source.size() - 1);
   out.expired_brakes = follower_->expired_brakes();
   out.rows_after_expiry = follower_->rows_after_expiry();
   out.ticks = ticks_;

@@ -10,12 +10,16 @@ using vla_ros_core::Pose;
 using vla_ros_core::Rejection;
 
 Follower::Follower(const FollowerConfig & config, const vla_ros_core::TargetNames & names)
-: segments_(config.segments), generator_(config.reference), stream_(config.target, names)
+: authority_(config.authority),
+  segments_(config.authority, "", config.segment_limits, counters_),
+  generator_(config.reference),
+  stream_(config.target, names)
 {
 }
 
 void Follower::begin(const Pose & pose, const JointVector & q) noexcept
 {
+  authority_.forget();
   segments_.forget();
   generator_.reset(pose, generator_.gripper_width_m());
   stream_.set_gate(Rejection::kNone);
@@ -32,17 +36,11 @@ void Follower::release() noexcept
   generator_.release();
 }
 
-Rejection Follower::gate() const noexcept
-{
-  if (segments_.is_stopped()) return Rejection::kStopped;
-  return segments_.has_authority() ? Rejection::kNoAuthority : Rejection::kNone;
-}
-
 void Follower::update(
   int64_t now_ns, double dt_s, const Pose & measured, const JointVector & posture) noexcept
 {
-  if (segments_.poll_authority(now_ns)) release();
-  const Rejection closed = gate();
+  if (authority_.take(now_ns)) release();
+  const Rejection closed = authority_.target_gate();
   stream_.set_gate(closed);
   if (closed != Rejection::kNone)
   {
@@ -54,7 +52,7 @@ void Follower::update(
     is_led_by_targets_ = true;
     stream_.begin(generator_.pose(), generator_.twist(), output_.q);
   }
-  segments_.poll_segment(now_ns, generator_);
+  segments_.take(authority_, now_ns, generator_);
   if (is_led_by_targets_)
   {
     stream_.update(now_ns, dt_s, measured);
@@ -87,7 +85,7 @@ void Follower::fill(const Pose & measured, const JointVector & posture) noexcept
 
 Mode Follower::mode() const noexcept
 {
-  if (segments_.is_stopped()) return Mode::kStopped;
+  if (authority_.is_stopped()) return Mode::kStopped;
   return is_led_by_targets_ ? stream_.mode() : generator_.mode();
 }
 

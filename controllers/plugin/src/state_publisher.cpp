@@ -46,7 +46,7 @@ const char * reason_of(Mode mode)
 
 StatePublisher::StatePublisher(
   rclcpp_lifecycle::LifecycleNode & node, const PublisherConfig & config, TargetInbox & targets,
-  const SegmentInbox & segments, const LoopTiming & timing)
+  const vla_ros_core::SegmentCounters & segments, const LoopTiming & timing)
 : node_(node), config_(config), targets_(targets), segments_(segments), timing_(timing)
 {
   const rclcpp::QoS newest(1);
@@ -148,8 +148,8 @@ void StatePublisher::publish_status(const Snapshot & s, const rclcpp::Time & sta
   status.period_us_p99 = timing_.period.quantile_us(0.99);
   status.compute_us_p50 = timing_.compute.quantile_us(0.5);
   status.compute_us_p99 = timing_.compute.quantile_us(0.99);
-  status.segments_accepted = segments_.counters().accepted.load(std::memory_order_relaxed);
-  for (const auto & count : segments_.counters().rejected)
+  status.segments_accepted = segments_.accepted.load(std::memory_order_relaxed);
+  for (const auto & count : segments_.rejected)
   {
     status.segments_rejected += count.load(std::memory_order_relaxed);
   }

@@ -8,11 +8,12 @@
 #include <thread>
 #include <vector>
 
+#include "vla_ros_core/authority.hpp"
 #include "vla_ros_core/histogram.hpp"
 #include "vla_ros_core/law.hpp"
 #include "vla_ros_core/plant.hpp"
 #include "vla_ros_core/reference.hpp"
-#include "vla_ros_core/shm_ring.hpp"
+#include "vla_ros_core/segment_inbox.hpp"
 #include "vla_ros_core/target.hpp"
 #include "vla_ros_core/workspace.hpp"
 
@@ -30,13 +31,10 @@ struct ArmSetup
   bool robot_adds_gravity = false;  ///< torques handed to the plant lack gravity
 };
 
-struct ControlHostConfig
+/// An empty `target_source` means here that plain targets are refused.
+struct ControlHostConfig : AuthorityConfig
 {
   double rate_hz = 1000.0;
-  std::string shm_prefix;
-  std::vector<std::string> sources;  ///< who may send segments; one ring each
-  std::string target_source;         ///< the source that plain targets are; empty: they are refused
-  bool targets_need_lease = true;    ///< false: they lead whenever nobody else holds a lease
   std::vector<std::string> plant_joint_names;  ///< in the order of the plant
   double initial_gripper_width_m = 0.08;
   ReferenceConfig reference;
@@ -46,12 +44,10 @@ struct ControlHostConfig
 };
 
 /// Numbers for diagnostics. Thread-safety: written by the loop, read by anyone.
-struct HostCounters
+struct HostCounters : SegmentCounters
 {
   std::atomic<uint64_t> ticks{0};
   std::atomic<uint64_t> skipped{0};
-  std::atomic<uint64_t> accepted{0};
-  std::array<std::atomic<uint64_t>, static_cast<size_t>(Rejection::kCount)> rejected{};
   std::atomic<uint64_t> targets_accepted{0};
   std::array<std::atomic<uint64_t>, static_cast<size_t>(Rejection::kCount)> targets_rejected{};
   std::atomic<uint64_t> expired_brakes{0};
@@ -93,9 +89,9 @@ public:
   bool running() const noexcept { return running_.load(); }
 
   /// Brake and hold until resume(). Any thread.
-  void stop() noexcept { stop_flag_.request(); }
+  void stop() noexcept { authority_.raise_stop_flag(); }
   /// Accept segments again after a stop. Any thread.
-  void resume() noexcept { resume_requested_.store(true); }
+  void resume() noexcept { authority_.request_resume(); }
 
   /// Use other gains and settings of the law from the next tick on; gains are ramped. Throws Error
   /// naming the field and its range, or the arms there are. An empty `ee_frame` means the first
@@ -126,37 +122,22 @@ public:
   std::vector<std::string> ee_frames() const;
 
 private:
-  static constexpr int kNobody = -1;
-  static constexpr int kTargets = -2;
-
   void loop();
-  void take_stop(int64_t now_ns) noexcept;
-  void take_lease(int64_t now_ns) noexcept;
-  int holder_of(const LeaseRecord & lease, int64_t now_ns) const noexcept;
   void begin_at_measured() noexcept;
   void release() noexcept;
-  Rejection target_gate() const noexcept;
   Mode mode_of(const ArmChannel & arm) const noexcept;
   void publish_state(int64_t now_ns) noexcept;
   ArmChannel * find_arm(const std::string & ee_frame) const noexcept;
   Rejection count_target(Rejection reason) noexcept;
 
-  ControlHostConfig config_;
   std::shared_ptr<Plant> plant_;
   int64_t period_ns_;
   double dt_s_;
   HostCounters counters_;
   std::vector<std::unique_ptr<ArmChannel>> arms_;
-  ShmRing lease_ring_;
-  StopFlag stop_flag_;
+  Authority authority_;
   Measurement measurement_;
   JointVector tau_;
-  LeaseRecord lease_{};
-  int authority_ = kNobody;  // index of a source, or one of the above
-  uint32_t epoch_ = 0;
-  uint64_t stops_seen_ = 0;
-  int64_t stop_received_ns_ = 0;
-  bool stopped_ = false;
   bool fault_ = false;
   uint64_t seq_ = 0;
   StateRecord state_{};
@@ -164,7 +145,6 @@ private:
   DurationHistogram period_;
   DurationHistogram compute_;
   DurationHistogram plant_time_;
-  std::atomic<bool> resume_requested_{false};
   std::atomic<bool> running_{false};
   std::string priority_ = "not started";
   std::thread thread_;

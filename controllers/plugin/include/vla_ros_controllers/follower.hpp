@@ -3,9 +3,10 @@
 
 #include <cstdint>
 
-#include "vla_ros_controllers/segment_inbox.hpp"
+#include "vla_ros_core/authority.hpp"
 #include "vla_ros_core/law.hpp"
 #include "vla_ros_core/reference.hpp"
+#include "vla_ros_core/segment_inbox.hpp"
 #include "vla_ros_core/target.hpp"
 
 namespace vla_ros_controllers
@@ -13,7 +14,8 @@ namespace vla_ros_controllers
 
 struct FollowerConfig
 {
-  SegmentInboxConfig segments;
+  vla_ros_core::AuthorityConfig authority;
+  vla_ros_core::SegmentLimits segment_limits;
   vla_ros_core::ReferenceConfig reference;
   vla_ros_core::TargetConfig target;
 };
@@ -49,16 +51,18 @@ public:
   }
   uint64_t rows_after_expiry() const noexcept { return generator_.rows_after_expiry(); }
 
-  SegmentInbox & segments() noexcept { return segments_; }
-  const SegmentInbox & segments() const noexcept { return segments_; }
+  vla_ros_core::Authority & authority() noexcept { return authority_; }
+  const vla_ros_core::Authority & authority() const noexcept { return authority_; }
+  const vla_ros_core::SegmentCounters & segment_counters() const noexcept { return counters_; }
   vla_ros_core::TargetStream & targets() noexcept { return stream_; }
 
 private:
-  vla_ros_core::Rejection gate() const noexcept;
   void fill(
     const vla_ros_core::Pose & measured, const vla_ros_core::JointVector & posture) noexcept;
 
-  SegmentInbox segments_;
+  vla_ros_core::Authority authority_;
+  vla_ros_core::SegmentCounters counters_;
+  vla_ros_core::SegmentInbox segments_;
   vla_ros_core::ReferenceGenerator generator_;
   vla_ros_core::TargetStream stream_;
   vla_ros_core::LawReference output_;

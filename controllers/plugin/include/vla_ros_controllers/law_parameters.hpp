@@ -71,7 +71,8 @@ ArmConfig to_arm_config(const Params & p)
   config.ee_frame = p.ee_frame;
   config.armature = p.armature;
   config.publish_rate_hz = p.publish_rate_hz;
-  config.follower.segments.shm_prefix = p.shm_prefix;
+  config.follower.authority.shm_prefix = p.shm_prefix;
+  config.follower.authority.targets_need_lease = false;
   vla_ros_core::TargetConfig & target = config.follower.target;
   target.timeout_s = p.target_timeout_s;
   target.max_age_s = p.target_timeout_s;
@@ -102,10 +103,10 @@ void fill_motion(const Params & p, FollowerConfig & config)
   target.max_acceleration_rad_s2 = p.target.max_acceleration_rad_s2;
   target.max_distance_m = p.target.max_distance_m;
   target.max_angle_rad = p.target.max_angle_rad;
-  config.segments.sources = p.segment_sources;
+  config.authority.sources = p.segment_sources;
   // Rows may ask for three times the speed limit: the reference itself never moves faster.
-  config.segments.limits.max_speed_m_s = 3.0 * reference.max_speed_m_s;
-  config.segments.limits.max_speed_rad_s = 3.0 * reference.max_speed_rad_s;
+  config.segment_limits.max_speed_m_s = 3.0 * reference.max_speed_m_s;
+  config.segment_limits.max_speed_rad_s = 3.0 * reference.max_speed_rad_s;
 }
 
 /// What controllers have that take a target wrench.

@@ -16,13 +16,13 @@
 #include <vla_ros_msgs/msg/control_status.hpp>
 
 #include "vla_ros_controllers/callback_gate.hpp"
-#include "vla_ros_controllers/segment_inbox.hpp"
 #include "vla_ros_controllers/target_inbox.hpp"
 #include "vla_ros_controllers/triple_buffer.hpp"
 #include "vla_ros_core/histogram.hpp"
 #include "vla_ros_core/pose.hpp"
 #include "vla_ros_core/records.hpp"
 #include "vla_ros_core/robot_model.hpp"
+#include "vla_ros_core/segment_inbox.hpp"
 
 namespace vla_ros_controllers
 {
@@ -75,7 +75,7 @@ class StatePublisher
 public:
   StatePublisher(
     rclcpp_lifecycle::LifecycleNode & node, const PublisherConfig & config, TargetInbox & targets,
-    const SegmentInbox & segments, const LoopTiming & timing);
+    const vla_ros_core::SegmentCounters & segments, const LoopTiming & timing);
 
   /// Control loop: where to write the snapshot of this tick; then call publish().
   Snapshot & next() noexcept { return snapshots_.back(); }
@@ -94,7 +94,7 @@ private:
   rclcpp_lifecycle::LifecycleNode & node_;
   PublisherConfig config_;
   TargetInbox & targets_;
-  const SegmentInbox & segments_;
+  const vla_ros_core::SegmentCounters & segments_;
   const LoopTiming & timing_;
   TripleBuffer<Snapshot> snapshots_;
   int64_t last_status_ns_ = 0;
