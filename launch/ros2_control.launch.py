@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
+from launch import LaunchDescription, Substitution
 
 CONFIG = PathJoinSubstitution([FindPackageShare("vla_ros"), "config", "ros2_control"])
 MOCK_ARM = Path(__file__).resolve().parents[1] / "config" / "ros2_control" / "mock_arm.urdf"
@@ -36,7 +36,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in ARGUMENTS.items()
     ]
-    settings = PathJoinSubstitution([CONFIG, [LaunchConfiguration("robot"), ".yaml"]])
+    # Joined by hand: before Kilted no part of a PathJoinSubstitution may be a list.
+    settings = [CONFIG, "/", LaunchConfiguration("robot"), ".yaml"]
     manages = IfCondition(LaunchConfiguration("manager"))
     urdf = Command(["cat ", LaunchConfiguration("urdf")])
     description = Node(
@@ -63,7 +64,7 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def _spawner(name: LaunchConfiguration, settings: PathJoinSubstitution, *options: str) -> Node:
+def _spawner(name: LaunchConfiguration, settings: list[Substitution | str], *options: str) -> Node:
     return Node(
         package="controller_manager",
         executable="spawner",
