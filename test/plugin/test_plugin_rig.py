@@ -15,6 +15,7 @@ pytest.importorskip("vla_ros_msgs", reason="needs vla_ros_msgs")
 
 import mock_robot
 import pinocchio as pin
+from plugin_law import RATE_NM_S
 
 import vla_ros_core as core
 
@@ -33,12 +34,15 @@ pytestmark = [
 ]
 
 
-def run_rig(kind: str, name: str) -> list[dict[str, Any]]:
-    """Return what the rig measured in every tick, and its summary."""
+def run_rig(kind: str, name: str, *lost: int) -> list[dict[str, Any]]:
+    """Return what the rig measured in every tick, and its summary.
+
+    lost: first tick without a usable measurement, and how many there are.
+    """
     done = subprocess.run(
         [
             *(str(RIG), f"vla_ros_controllers/{kind}Controller", name),
-            *(str(mock_robot.CONFIG / "mock_arm.urdf"), str(TICKS)),
+            *(str(mock_robot.CONFIG / "mock_arm.urdf"), str(TICKS), *map(str, lost)),
             *("--ros-args", "--params-file", str(mock_robot.CONFIG / "mock.yaml")),
         ],
         env=mock_robot.environment(),
@@ -105,3 +109,31 @@ def test_update_allocates_nothing(kind: str, name: str, record_property: Any) ->
     record_property("update_us_p99", summary["p99_us"])
     assert summary["before"] > 0
     assert summary["allocations"] == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("CartesianImpedance", "cartesian_impedance"), ("JointImpedance", "joint_impedance")],
+)
+@pytest.mark.parametrize("count", [1, 4, 5, 20])
+def test_lost_measurement_repeats_the_torque_and_five_in_a_row_leave_gravity_and_damping(
+    kind: str, name: str, count: int
+) -> None:
+    first = TICKS // 2
+    *ticks, summary = run_rig(kind, name, first, count)
+    command = np.array([tick["command"] for tick in ticks])
+    assert np.isnan([tick["q"][2] for tick in ticks]).sum() == count
+    assert np.isfinite(command).all()
+    assert summary["allocations"] == 0
+    assert np.abs(np.diff(command, axis=0)).max() <= RATE_NM_S * PERIOD_S + 1e-9
+    assert (command[first : first + min(count, 5)] == command[first - 1]).all()
+    last = ticks[-1]
+    if count < 5:
+        *undisturbed, _ = run_rig(kind, name)
+        np.testing.assert_allclose(command[-1], undisturbed[-1]["command"], atol=1e-9)
+        return
+    urdf = (mock_robot.CONFIG / "mock_arm.urdf").read_text(encoding="utf-8")
+    model = core.RobotModel(urdf, JOINTS, "base", "tool", [])
+    model.update(last["q"], last["dq"])
+    damping = core.LawConfig.for_joints(7).fault_damping * np.array(last["dq"])
+    np.testing.assert_allclose(command[-1], model.terms()["gravity"] - damping, atol=1e-9)

@@ -87,6 +87,11 @@ void TorqueController::estimate_wrench(double dt_s, bool is_measured, Snapshot &
     // The torque of the tick before is what has acted since then.
     estimator_->update(*estimator_model_, dq(), law_->tau(), dt_s);
   }
+  else
+  {
+    // The next measurement is more than one period away from the last: nothing to compare with.
+    estimator_->reset();
+  }
   out.external_wrench = estimator_->wrench();
   out.has_external_wrench = true;
 }

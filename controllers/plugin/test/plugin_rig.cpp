@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Drives one controller plugin without a controller manager: moving joints in, commands out,
 // every allocation inside update() counted. Prints one JSON line per tick, then a summary.
-//   plugin_rig <type> <name> <urdf file> <ticks> --ros-args --params-file <file>
+//   plugin_rig <type> <name> <urdf file> <ticks> [<first lost> <how many>] --ros-args
+//     --params-file <file>
+// In lost ticks one joint position is not a number.
 #include <algorithm>
+#include <cctype>
 #include <chrono>
+#include <cmath>
 #include <controller_interface/controller_interface.hpp>
 #include <controller_interface/controller_interface_params.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <pluginlib/class_loader.hpp>
 #include <random>
 #include <rclcpp/rclcpp.hpp>
@@ -112,7 +117,15 @@ void print(const char * name, const std::vector<double> & values, const char * e
   std::printf("\"%s\": [", name);
   for (size_t i = 0; i < values.size(); ++i)
   {
-    std::printf("%s%.17g", i == 0 ? "" : ", ", values[i]);
+    std::printf("%s", i == 0 ? "" : ", ");
+    if (std::isnan(values[i]))
+    {
+      std::printf("NaN");
+    }
+    else
+    {
+      std::printf("%.17g", values[i]);
+    }
   }
   std::printf("]%s", end);
 }
@@ -137,10 +150,18 @@ void set_motion(FakeHardware & robot, const std::vector<double> & start, double 
   }
 }
 
+void lose_measurement(FakeHardware & robot)
+{
+  if (!robot.states[2]->set_value(std::numeric_limits<double>::quiet_NaN())) std::abort();
+}
+
 int run(int argc, char ** argv)
 {
   if (argc < 5) return 2;
   const int ticks = std::atoi(argv[4]);
+  const bool loses = argc > 6 && std::isdigit(argv[5][0]) != 0;
+  const int first_lost = loses ? std::atoi(argv[5]) : ticks;
+  const int end_of_loss = loses ? first_lost + std::atoi(argv[6]) : ticks;
   pluginlib::ClassLoader<ControllerInterface> loader(
     "controller_interface", "controller_interface::ControllerInterface");
   const auto controller = loader.createSharedInstance(argv[1]);
@@ -166,6 +187,7 @@ int run(int argc, char ** argv)
   for (int tick = 0; tick < ticks; ++tick)
   {
     set_motion(robot, start, kPeriod_s * tick);
+    if (tick >= first_lost && tick < end_of_loss) lose_measurement(robot);
     const rclcpp::Time now(static_cast<int64_t>(1e9 * kPeriod_s * tick), RCL_STEADY_TIME);
     const auto began = std::chrono::steady_clock::now();
     counts_allocations = true;
