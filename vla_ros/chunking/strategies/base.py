@@ -40,11 +40,13 @@ class Prefix:
             repeated where the running plan has ended.
         frozen_len: that many rows will be executed before the inference is done.
         weights: (H,) how firmly each row binds the new chunk, 1 to 0.
+        max_guidance_weight: largest factor of the correction, for IDENTITY and VJP.
     """
 
     rows: ActionChunk
     frozen_len: int
     weights: Array
+    max_guidance_weight: float = 5.0
 
     def __post_init__(self) -> None:
         n = self.rows.horizon
@@ -65,11 +67,14 @@ class InferenceRequest:
         delay_assumed_ns: how long the inference was expected to take [ns].
         prefix: rows to be consistent with; None when ``guidance`` is NONE.
         is_projected: the state in ``observation`` is where the arm will be, not where it is.
+        seq: number that the strategy gave it; goes on after a reset, so that a result that comes
+            late, twice or from before a reset is known for what it is.
     """
 
     observation: Observation
     target0_ns: int
     dt_ns: int
+    seq: int = 0
     delay_assumed_ns: int = 0
     prefix: Prefix | None = None
     guidance: Guidance = Guidance.NONE
@@ -110,7 +115,8 @@ class Situation:
 
     Attributes:
         observation: newest images, fresh state, instruction.
-        delay_ns: how long the next inference will take, from observation to rows, estimated [ns].
+        delay_ns: how long the next inference will take, from now to its rows [ns]: a high quantile
+            (p95) of the recent ones.
         in_flight: inferences that were asked for and are not done.
     """
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all strategies share: which results are still wanted, the plan they run, the time grid."""
+
+from __future__ import annotations
+
+from vla_ros.chunking.rows import end_ns, rows_from
+from vla_ros.chunking.strategies.base import (
+    Guidance,
+    InferenceRequest,
+    PolicyCapabilities,
+    Prefix,
+    Situation,
+)
+from vla_ros.types import ActionChunk, Observation
+
+
+class Ledger:
+    """Numbers requests and says which results are wanted.
+
+    Each once, none from before the last reset, none older than one already taken: an inference
+    that overtakes another makes the older result worthless.
+    """
+
+    def __init__(self) -> None:
+        self._next_seq = 1
+        self._newest_taken = 0
+
+    def reset(self) -> None:
+        """Refuse the results of every request made so far."""
+        self._newest_taken = self._next_seq - 1
+
+    def issue(self) -> int:
+        """Return the number of a new request."""
+        seq = self._next_seq
+        self._next_seq += 1
+        return seq
+
+    def take(self, request: InferenceRequest) -> bool:
+        """Return whether the result of ``request`` is wanted; the answer is yes only once."""
+        if not self._newest_taken < request.seq < self._next_seq:
+            return False
+        self._newest_taken = request.seq
+        return True
+
+
+class PlanStrategy:
+    """Base of the strategies that keep one plan: rows with times, replaced when a result comes.
+
+    Attributes:
+        origin: the request whose rows are being executed; None without a plan.
+    """
+
+    name = ""
+
+    def __init__(self, capabilities: PolicyCapabilities) -> None:
+        self._capabilities = capabilities
+        self._ledger = Ledger()
+        self._plan: ActionChunk | None = None
+        self.origin: InferenceRequest | None = None
+
+    @property
+    def dt_ns(self) -> int:
+        """Time from one row of the policy to the next [ns]."""
+        return self._capabilities.dt_ns
+
+    def reset(self) -> None:
+        """Forget every row and every request."""
+        self._ledger.reset()
+        self._plan = None
+        self.origin = None
+
+    def request(self, situation: Situation) -> InferenceRequest | None:
+        """Return what to infer now, or None."""
+        raise NotImplementedError
+
+    def offer(
+        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
+    ) -> None:
+        """Take a result, unless it is a duplicate, overtaken, of before a reset or all past."""
+        if not chunks or not self._ledger.take(request):
+            return
+        plan = self._join(chunks, request, now_ns)
+        if plan is not None and end_ns(plan) >= now_ns:
+            self._plan, self.origin = plan, request
+
+    def plan(self, situation: Situation) -> ActionChunk | None:
+        """Return the rows of the plan from the one in force on."""
+        return rows_from(self._plan, situation.now_ns)
+
+    def _join(
+        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
+    ) -> ActionChunk | None:
+        """Return the new plan, or None to keep the old one."""
+        raise NotImplementedError
+
+    def _rows_executed(self, now_ns: int) -> int:
+        """Return how many rows of the plan are past; more than any chunk has without a plan."""
+        if self._plan is None or now_ns >= end_ns(self._plan):
+            return 1 << 30
+        return max((now_ns - self._plan.target0_ns) // self.dt_ns, 0)
+
+    def _grid_ns(self, now_ns: int) -> int:
+        """Return the newest instant of the plan's grid that is not after ``now_ns``.
+
+        New rows then fall on the same instants as old ones and nothing has to be interpolated.
+        """
+        if self._plan is None:
+            return now_ns
+        return now_ns - (now_ns - self._plan.target0_ns) % self.dt_ns
+
+    def _ask(
+        self,
+        situation: Situation,
+        *,
+        observation: Observation | None = None,
+        target0_ns: int | None = None,
+        prefix: Prefix | None = None,
+        guidance: Guidance = Guidance.NONE,
+    ) -> InferenceRequest:
+        """Return a numbered request; ``observation`` is a projected one when given."""
+        return InferenceRequest(
+            seq=self._ledger.issue(),
+            observation=situation.observation if observation is None else observation,
+            target0_ns=self._grid_ns(situation.now_ns) if target0_ns is None else target0_ns,
+            dt_ns=self.dt_ns,
+            delay_assumed_ns=situation.delay_ns,
+            prefix=prefix,
+            guidance=guidance,
+            is_projected=observation is not None,
+        )
