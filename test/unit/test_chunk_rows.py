@@ -21,19 +21,19 @@ from vla_ros.chunking.rows import (
 from vla_ros.geometry import quat_multiply, quat_to_rotation_vector, slerp
 
 
-def test_rows_from_keeps_the_row_in_force() -> None:
+def test_rows_from_keeps_the_row_in_force_and_the_one_before() -> None:
     chunk = make_chunk(0, np.arange(5.0))
     rows = rows_from(chunk, 2 * DT_NS + 1)
     assert rows is not None
-    assert rows.target0_ns == 2 * DT_NS
-    np.testing.assert_array_equal(rows.positions[:, 0], [2, 3, 4])
+    assert rows.target0_ns == DT_NS
+    np.testing.assert_array_equal(rows.positions[:, 0], [1, 2, 3, 4])
 
 
 def test_rows_from_is_none_only_after_the_last_row() -> None:
     chunk = make_chunk(0, np.arange(5.0))
     last = rows_from(chunk, 4 * DT_NS)
     assert last is not None
-    assert last.horizon == 1
+    assert last.horizon == 2
     assert rows_from(chunk, 4 * DT_NS + 1) is None
     assert rows_from(None, 0) is None
 

@@ -85,9 +85,19 @@ def test_naive_asks_always_when_the_horizon_is_zero() -> None:
 
 
 def test_naive_discards_a_chunk_whose_rows_are_all_past() -> None:
-    loop = Loop(Naive(capabilities(), NaiveSettings()), numbered, delay_steps=lambda k: 8)
+    loop = Loop(
+        Naive(capabilities(), NaiveSettings()), numbered, delay_steps=lambda k: 8 if k else 0
+    )
     loop.run(12)
-    assert all(math.isnan(x) for x in executed_x(loop.plans))
+    x = executed_x(loop.plans)
+    np.testing.assert_array_equal(x[:8], 100 + np.arange(8.0))
+    assert all(math.isnan(value) for value in x[8:])
+
+
+def test_naive_starts_the_first_chunk_at_its_arrival() -> None:
+    loop = Loop(Naive(capabilities(), NaiveSettings()), numbered, delay_steps=lambda k: 3)
+    loop.run(6)
+    np.testing.assert_array_equal(executed_x(loop.plans)[3:6], [100, 101, 102])
 
 
 def test_naive_keeps_the_running_rows_when_an_older_result_arrives_late() -> None:
@@ -98,7 +108,7 @@ def test_naive_keeps_the_running_rows_when_an_older_result_arrives_late() -> Non
     assert second is not None
     strategy.offer(numbered(second), second, 2 * DT_NS)
     strategy.offer(numbered(first), first, 2 * DT_NS)
-    assert executed_x([strategy.plan(situation(2 * DT_NS))], 2 * DT_NS) == [201]
+    assert executed_x([strategy.plan(situation(2 * DT_NS))], 2 * DT_NS) == [200]
 
 
 def test_client_aggregates_equal_numbers_and_discards_the_rest() -> None:
@@ -116,10 +126,9 @@ def test_client_aggregates_equal_numbers_and_discards_the_rest() -> None:
     strategy.offer((make_chunk(0, [1.0, 2.0, 3.0, 4.0]),), second, 3 * DT_NS)
     rows = strategy.plan(situation(3 * DT_NS))
     assert rows is not None
-    np.testing.assert_allclose(
-        rows.positions[:, 0], [0.3 * 40 + 0.7 * 3, 0.3 * 50 + 0.7 * 4], rtol=1e-12
-    )
-    assert rows.target0_ns == 3 * DT_NS
+    aggregated = [0.3 * 40 + 0.7 * 3, 0.3 * 50 + 0.7 * 4]
+    np.testing.assert_allclose(rows.positions[:, 0], [30.0, *aggregated], rtol=1e-12)
+    assert rows.target0_ns == 2 * DT_NS  # the executed one, for the twist of the next
     assert strategy.queue_numbers == [4]
 
 
@@ -152,7 +161,7 @@ def test_client_aggregates(aggregate: str, expected: float) -> None:
     strategy.offer((make_chunk(0, np.full(8, 20.0)),), second, 2 * DT_NS)
     rows = strategy.plan(situation(2 * DT_NS))
     assert rows is not None
-    assert rows.positions[0, 0] == pytest.approx(expected)
+    assert rows.positions[1, 0] == pytest.approx(expected)
 
 
 def test_client_averages_quaternions_linearly_without_aligning_signs() -> None:
@@ -170,7 +179,7 @@ def test_client_averages_quaternions_linearly_without_aligning_signs() -> None:
     rows = strategy.plan(situation(2 * DT_NS))
     assert rows is not None
     linear = 0.3 * chunk.quats_xyzw[0] - 0.7 * turned[0]
-    np.testing.assert_allclose(rows.quats_xyzw[0], linear / np.linalg.norm(linear), atol=1e-12)
+    np.testing.assert_allclose(rows.quats_xyzw[1], linear / np.linalg.norm(linear), atol=1e-12)
 
 
 def test_client_holds_its_last_target_when_the_queue_is_empty() -> None:

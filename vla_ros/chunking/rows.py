@@ -51,11 +51,14 @@ def slice_rows(rows: ActionChunk, start: int, stop: int | None = None) -> Action
 
 
 def rows_from(rows: ActionChunk | None, now_ns: int) -> ActionChunk | None:
-    """Return the rows from the one in force at ``now_ns`` on; None when the last one is past."""
+    """Return the rows from the one before that in force at ``now_ns`` on; None after the last one.
+
+    The past row lets the twist of the one in force be a central difference, as it was before.
+    """
     if rows is None or now_ns > end_ns(rows):
         return None
-    start = max((now_ns - rows.target0_ns) // rows.dt_ns, 0)
-    return rows if start == 0 else slice_rows(rows, start)
+    start = (now_ns - rows.target0_ns) // rows.dt_ns - 1
+    return rows if start <= 0 else slice_rows(rows, start)
 
 
 def shifted(rows: ActionChunk, target0_ns: int) -> ActionChunk:
@@ -90,6 +93,30 @@ def resample(rows: ActionChunk, target0_ns: int, dt_ns: int, n: int) -> ActionCh
         positions=found.positions,
         quats_xyzw=found.quats_xyzw,
         gripper_width_m=found.gripper_width_m,
+    )
+
+
+def twist(rows: ActionChunk, at_ns: int) -> Array:
+    """Return the twist (6,) of the rows at an instant, linear first; zero beyond their ends.
+
+    Central differences over one row to each side, one-sided at the ends.
+    """
+    first, last = rows.target0_ns, end_ns(rows)
+    if not first <= at_ns <= last or rows.horizon < 2:
+        return np.zeros(6)
+    before, after = max(at_ns - rows.dt_ns, first), min(at_ns + rows.dt_ns, last)
+    found = sample(rows, np.array([before, after]))
+    spin = rotations.difference(found.quats_xyzw[0], found.quats_xyzw[1])
+    moved = np.concatenate([found.positions[1] - found.positions[0], spin])
+    return moved / (1e-9 * (after - before))
+
+
+def displaced(rows: ActionChunk, offsets: Array) -> ActionChunk:
+    """Return the rows moved by (H, 6): translation [m] and rotation vector [rad], both in base."""
+    return replace(
+        rows,
+        positions=rows.positions + offsets[:, :3],
+        quats_xyzw=rotations.rotated(rows.quats_xyzw, offsets[:, 3:]),
     )
 
 

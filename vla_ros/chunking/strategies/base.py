@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,3 +188,13 @@ class GenerativePolicy(Protocol):
 
     def velocity_vjp(self, x: Array, t: float, v: Array, request: InferenceRequest) -> Array:
         """Return ``v^T d velocity / d x`` (H, A)."""
+
+
+@runtime_checkable
+class PrefixPolicy(GenerativePolicy, Protocol):
+    """A flow policy that was trained to continue clean rows (``trained_prefix_max``)."""
+
+    def prefix_velocity(
+        self, x: Array, t: float, n_prefix: int, request: InferenceRequest
+    ) -> Array:
+        """Return dx/dt (H, A) given that the first ``n_prefix`` rows of ``x`` are clean."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vla_ros.chunking.rows import end_ns, rows_from
+from vla_ros.chunking.rows import end_ns, rows_from, shifted
 from vla_ros.chunking.strategies.base import (
     Guidance,
     InferenceRequest,
@@ -92,6 +92,13 @@ class PlanStrategy:
     ) -> ActionChunk | None:
         """Return the new plan, or None to keep the old one."""
         raise NotImplementedError
+
+    def _at_arrival(self, chunk: ActionChunk, now_ns: int) -> ActionChunk:
+        """Return the first chunk after a reset with row 0 at its arrival, any other as it is.
+
+        At rest before the start, skipping the rows of the delay would only be a jump.
+        """
+        return shifted(chunk, now_ns) if self._plan is None else chunk
 
     def _rows_executed(self, now_ns: int) -> int:
         """Return how many rows of the plan are past; more than any chunk has without a plan."""

@@ -8,7 +8,8 @@ Every row keeps the time it was made for (index shift, level 0 of the compensati
 compensate latency: the whole chunk then runs late by the delay.
 
 Source: "naive async" of the RTC paper (arXiv 2506.07339) and of its Kinetix code (cc6c5f5), which
-asks after s rows; ``execution_horizon`` 0 asks whenever nothing is in flight. Faithful.
+asks after s rows; ``execution_horizon`` 0 asks whenever nothing is in flight. Faithful; the first
+chunk runs from row 0 at its arrival, as there it exists before the clock starts.
 """
 
 from __future__ import annotations
@@ -58,4 +59,6 @@ class Naive(PlanStrategy):
     def _join(
         self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
     ) -> ActionChunk | None:
-        return shifted(chunks[0], now_ns) if self._settings.from_zero else chunks[0]
+        if self._settings.from_zero:
+            return shifted(chunks[0], now_ns)
+        return self._at_arrival(chunks[0], now_ns)

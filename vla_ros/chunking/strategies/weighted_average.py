@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.chunking.rotations import normalised
-from vla_ros.chunking.rows import repeated_row
 from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities, Situation
 from vla_ros.chunking.strategies.common import PlanStrategy
 from vla_ros.config_fields import check_fields, setting
@@ -86,7 +85,8 @@ class _Client:
     waiting: tuple[Situation, int] | None = None  # at the server, with its number
     first_numbers: dict[int, int] = field(default_factory=dict)  # by request
     asked_ns: int = 0
-    executed: ActionChunk | None = None  # row 0 is the last target
+    template: ActionChunk | None = None  # lends the rows what is not in the queue
+    target: Array | None = None  # the action executed last
 
 
 class WeightedAverage(PlanStrategy):
@@ -128,31 +128,24 @@ class WeightedAverage(PlanStrategy):
     def plan(self, situation: Situation) -> ActionChunk | None:
         """Execute the next action: it is due now, the rest of the queue after it."""
         client = self._client
-        if client.executed is None:
+        if client.template is None:
             return None
+        past = [] if client.target is None else [client.target]
         if not client.queue:
-            if client.latest < 0:
-                return None
-            return repeated_row(client.executed, 0, situation.now_ns, HELD_ROWS)
-        packed = np.stack(list(client.queue.values()))
-        client.executed = replace(
-            client.executed,
-            target0_ns=situation.now_ns,
-            positions=packed[:, :3],
-            quats_xyzw=normalised(packed[:, 3:7], np.array([0.0, 0.0, 0.0, 1.0])),
-            gripper_width_m=packed[:, 7],
-        )
+            return self._as_rows(client.template, past * HELD_ROWS, situation.now_ns)
+        actions = [*past, *client.queue.values()]
+        client.target = actions[len(past)]
         client.latest = next(iter(client.queue))
         del client.queue[client.latest]
-        return client.executed
+        start_ns = situation.now_ns - len(past) * self.dt_ns
+        return self._as_rows(client.template, actions, start_ns)
 
     def _join(
         self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
     ) -> ActionChunk | None:
         client = self._client
         old_share, new_share = AGGREGATES[self._settings.aggregate]
-        if client.executed is None:
-            client.executed = chunks[0]
+        client.template = chunks[0]
         client.chunk_size = max(client.chunk_size, chunks[0].horizon)
         queue: dict[int, Array] = {}
         first = client.first_numbers.pop(request.seq)
@@ -187,3 +180,17 @@ class WeightedAverage(PlanStrategy):
         if not self._settings.similarity_filter or processed is None:
             return False
         return float(np.linalg.norm(q - processed)) < self._settings.similarity_atol
+
+    def _as_rows(
+        self, template: ActionChunk, actions: list[Array], target0_ns: int
+    ) -> ActionChunk | None:
+        if not actions:
+            return None
+        packed = np.stack(actions)
+        return replace(
+            template,
+            target0_ns=target0_ns,
+            positions=packed[:, :3],
+            quats_xyzw=normalised(packed[:, 3:7], np.array([0.0, 0.0, 0.0, 1.0])),
+            gripper_width_m=packed[:, 7],
+        )
