@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vla_ros.chunking.rotations import exp
 from vla_ros.chunking.strategies.base import (
     InferenceRequest,
     PolicyCapabilities,
     Situation,
     Strategy,
 )
+from vla_ros.rotations import exp
 from vla_ros.types import ActionChunk, ControlMode, Observation, RobotState
 
 DT_NS = 50_000_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategy_samples import DT_NS, make_chunk, random_chunk
 
-from vla_ros.chunking import rotations
+from vla_ros import rotations
 from vla_ros.chunking.rows import (
     end_ns,
     repeated_row,

@@ -17,7 +17,6 @@ from strategy_samples import (
     situation,
 )
 
-from vla_ros.chunking.rotations import exp
 from vla_ros.chunking.strategies.base import InferenceRequest
 from vla_ros.chunking.strategies.naive import Naive, NaiveSettings
 from vla_ros.chunking.strategies.synchronous import Synchronous, SynchronousSettings
@@ -26,6 +25,7 @@ from vla_ros.chunking.strategies.weighted_average import (
     WeightedAverageSettings,
 )
 from vla_ros.errors import ConfigError
+from vla_ros.rotations import exp
 from vla_ros.types import ActionChunk
 
 

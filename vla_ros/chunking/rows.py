@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.chunking import rotations
+from vla_ros import rotations
 from vla_ros.types import ActionChunk
 
 Array = NDArray[np.float64]

@@ -63,6 +63,11 @@ class PlanStrategy:
         """Time from one row of the policy to the next [ns]."""
         return self._capabilities.dt_ns
 
+    @property
+    def horizon(self) -> int:
+        """Rows of a chunk, H."""
+        return self._capabilities.horizon
+
     def reset(self) -> None:
         """Forget every row and every request."""
         self._ledger.reset()

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vla_ros.chunking.seam import join_rows
 from vla_ros.chunking.strategies.base import (
     Guidance,
     InferenceRequest,
@@ -35,7 +36,6 @@ from vla_ros.chunking.strategies.base import (
 from vla_ros.chunking.strategies.common import PlanStrategy
 from vla_ros.chunking.strategies.denoising import SCHEDULES
 from vla_ros.chunking.strategies.prefix import make_prefix
-from vla_ros.chunking.strategies.seam_fade import join_rows
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.types import ActionChunk
 

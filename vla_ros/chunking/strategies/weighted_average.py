@@ -29,10 +29,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.chunking.rotations import normalised
 from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities, Situation
 from vla_ros.chunking.strategies.common import PlanStrategy
 from vla_ros.config_fields import check_fields, setting
+from vla_ros.rotations import normalised
 from vla_ros.types import ActionChunk
 
 Array = NDArray[np.float64]

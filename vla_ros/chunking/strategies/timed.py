@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ours: act by time, and use all of what the policy is able to.
+
+The tie to the running plan, best first:
+
+    trained    rows due before now + delay are a clean prefix        (trained_prefix_max)
+    vjp        guided by them, true Jacobian, weights as in RTC      (has_vjp)
+    identity   guided by them, identity Jacobian                     (is_guided)
+    projected  the state shown is that of the first new row, from the committed rows pushed through
+               the tracking model                                    (any policy)
+    split      the fast half sees fresh state at every step          (has_split_latent)
+
+When it asks:
+
+    split                           at every step
+    delay <= continuous_below_s     as soon as nothing is in flight
+    otherwise                       when the committed rows last no longer than delay + margin
+
+What it executes: old rows until the first new one may begin (they were promised to the policy),
+then the new rows at their own times plus the offset at the seam, faded C1 (``seam``). A late chunk
+is entered where it is due. From rest, rows are asked for from the arrival on, so that none is
+skipped. Rows of a relative policy are anchored at the state shown, so a projected one re-anchors
+them to where the arm will be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vla_ros.chunking.projection import ImpedanceModel, project_state
+from vla_ros.chunking.rows import end_ns, steps_until
+from vla_ros.chunking.seam import join_rows
+from vla_ros.chunking.strategies.base import (
+    Guidance,
+    InferenceRequest,
+    PolicyCapabilities,
+    Situation,
+)
+from vla_ros.chunking.strategies.common import PlanStrategy
+from vla_ros.chunking.strategies.denoising import SCHEDULES
+from vla_ros.chunking.strategies.prefix import make_prefix
+from vla_ros.config_fields import setting
+from vla_ros.types import ActionChunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedSettings(ImpedanceModel):
+    """Settings of ``timed``; the model is for policies without prefix."""
+
+    execution_horizon: int = setting(
+        0, "rows of a chunk committed to; 0: half the chunk", unit="rows", ge=0, le=1000
+    )
+    margin_s: float = setting(
+        0.02, "added to the delay when deciding to ask", unit="s", ge=0.0, le=10.0
+    )
+    continuous_below_s: float = setting(
+        0.1, "delay up to which it always asks", unit="s", ge=0.0, le=10.0
+    )
+    schedule: str = setting("exp", "weights after the frozen rows", choices=SCHEDULES)
+    max_guidance_weight: float = setting(5.0, "largest factor of the correction", ge=0.0, le=100.0)
+    fade_s: float = setting(0.1, "time constant of the offset at a seam", unit="s", ge=1e-3, le=2.0)
+
+
+def best_guidance(capabilities: PolicyCapabilities) -> Guidance:
+    """Return the firmest tie to the running plan that the policy offers."""
+    if capabilities.trained_prefix_max > 0:
+        return Guidance.TRAINED
+    if capabilities.has_vjp:
+        return Guidance.VJP
+    return Guidance.IDENTITY if capabilities.is_guided else Guidance.NONE
+
+
+class Timed(PlanStrategy):
+    """Replans by remaining time.
+
+    Attributes:
+        guidance: the tie in use.
+        late_joins: chunks that came after the first row they were made for.
+    """
+
+    name = "timed"
+
+    def __init__(self, capabilities: PolicyCapabilities, settings: TimedSettings) -> None:
+        super().__init__(capabilities)
+        self._settings = settings
+        is_split = capabilities.has_split_latent
+        self.guidance = Guidance.NONE if is_split else best_guidance(capabilities)
+        self._wanted = settings.execution_horizon or capabilities.horizon // 2
+        self._began_ns = 0  # row 0 of the chunk in execution
+        self.late_joins = 0
+
+    def request(self, situation: Situation) -> InferenceRequest | None:
+        """Ask when the committed rows last no longer than the inference."""
+        now_ns, plan = situation.now_ns, self._plan
+        if situation.in_flight > 0:
+            return None
+        if plan is not None and end_ns(plan) <= now_ns:
+            plan = None
+        if self._capabilities.has_split_latent:
+            return self._ask(situation)
+        if plan is None:
+            return self._ask(situation, target0_ns=now_ns + situation.delay_ns)
+        if not self._is_time(situation):
+            return None
+        if self.guidance is Guidance.NONE:
+            return self._ask_projected(situation, plan)
+        is_trained = self.guidance is Guidance.TRAINED
+        prefix = make_prefix(
+            plan,
+            target0_ns=self._grid_ns(now_ns),
+            horizon=self.horizon,
+            arrival_ns=now_ns + situation.delay_ns,
+            schedule="zeros" if is_trained else self._settings.schedule,
+            frozen_max=self._capabilities.trained_prefix_max if is_trained else 0,
+            max_guidance_weight=self._settings.max_guidance_weight,
+        )
+        return self._ask(situation, prefix=prefix, guidance=self.guidance)
+
+    def _is_time(self, situation: Situation) -> bool:
+        delay_s = 1e-9 * situation.delay_ns
+        committed_ns = self._began_ns + self._wanted * self.dt_ns
+        # Until the next step the committed rows last dt less.
+        left_s = 1e-9 * (committed_ns - situation.now_ns - self.dt_ns)
+        return delay_s <= self._settings.continuous_below_s or (
+            left_s < delay_s + self._settings.margin_s
+        )
+
+    def _ask_projected(self, situation: Situation, plan: ActionChunk) -> InferenceRequest:
+        grid_ns = self._grid_ns(situation.now_ns)
+        ready_ns = situation.now_ns + situation.delay_ns
+        first_ns = grid_ns + steps_until(grid_ns, self.dt_ns, ready_ns) * self.dt_ns
+        state = project_state(situation.state, plan, first_ns, self._settings)
+        observation = replace(situation.observation, state=state)
+        return self._ask(situation, observation=observation, target0_ns=first_ns)
+
+    def _join(
+        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
+    ) -> ActionChunk | None:
+        new = chunks[0]
+        frozen = 0 if request.prefix is None else request.prefix.frozen_len
+        first_ns = new.target0_ns + frozen * new.dt_ns
+        is_late = now_ns > first_ns and not self._capabilities.has_split_latent
+        self.late_joins += int(is_late)
+        self._began_ns = new.target0_ns
+        switch_ns = max(now_ns, first_ns)
+        return join_rows(
+            self._plan, new, now_ns=now_ns, switch_ns=switch_ns, tau_s=self._settings.fade_s
+        )
