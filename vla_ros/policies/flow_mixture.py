@@ -1,22 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A flow policy in closed form: rows from a Gaussian mixture, without a network.
+"""A flow policy without a network: rows from a Gaussian mixture (``gaussian_flow``).
 
 It stands in for a trained flow policy where strategies are compared: several ways to do a thing
-(modes), spread that grows with the row, exact velocity, exact Jacobian, exact conditionals.
-
-    p(x1) = sum_k w_k N(mu_k, C),   C_ij = s_i s_j rho^|i-j| over rows, independent columns
-    x_t   = (1 - t) x_0 + t x1,     x_0 ~ N(0, I)
-
-With S_t = t^2 C + (1 - t)^2 I and r_k = x_t - t mu_k, all of it diagonal in the eigenbasis of C:
-
-    D_k = E[x1 | x_t, k] = mu_k + t C S_t^-1 r_k
-    p_k = P(k | x_t)     ~ w_k exp(-r_k^T S_t^-1 r_k / 2)
-    v   = (D - x_t) / (1 - t),      D = sum_k p_k D_k
-    u^T dD/dx = t C S_t^-1 u + sum_k p_k (g_k - g) (D_k . u),   g_k = -S_t^-1 r_k,  g = sum p_k g_k
-
-The last line is the posterior covariance (second-order Tweedie). Given clean rows < d the rest is a
-mixture again: means mu_k2 + C_21 C_11^-1 (y - mu_k1), covariance the Schur complement, weights
-~ w_k N(y; mu_k1, C_11). Its flow is what training with prefixes aims at (arXiv 2512.05964).
+(modes), spread that grows with the row, exact velocity, exact Jacobian, and exact conditionals,
+which are what training with prefixes aims at (arXiv 2512.05964).
 """
 
 from __future__ import annotations
@@ -33,6 +20,7 @@ from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilitie
 from vla_ros.chunking.strategies.denoising import guided_denoise
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import PolicyError, ShapeError
+from vla_ros.policies.gaussian_flow import Continuation, MixtureFlow, Modes, Spread
 from vla_ros.types import ActionChunk
 
 Array = NDArray[np.float64]
@@ -77,105 +65,6 @@ class ModelSpace:
         return reanchor.to_absolute(relative, T_base_anchor)
 
 
-@dataclass(frozen=True)
-class Modes:
-    """What the policy may do now: weights (K,), means (K, H, A) in model space."""
-
-    weights: Array
-    means: Array
-
-    def __post_init__(self) -> None:
-        if self.means.ndim != 3 or self.weights.shape != self.means.shape[:1]:
-            raise ShapeError(
-                f"K modes need weights (K,) and means (K, H, A), got {self.weights.shape} and "
-                f"{self.means.shape}"
-            )
-        if not (self.weights > 0.0).all():
-            raise ShapeError("weights of modes must be positive")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Standard deviation of the rows about a mode, in units of model space."""
-
-    first: float = setting(0.02, "of row 0", ge=1e-4, le=10.0)
-    last: float = setting(0.2, "of the last row, linear in between", ge=1e-4, le=10.0)
-    correlation: float = setting(0.9, "of neighbouring rows", ge=0.0, le=0.9999)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def covariance(self, horizon: int) -> Array:
-        """Return C (H, H)."""
-        i = np.arange(horizon)
-        deviation = np.linspace(self.first, self.last, horizon)
-        cov: Array = np.outer(deviation, deviation) * self.correlation ** np.abs(i[:, None] - i)
-        return cov
-
-
-class MixtureFlow:
-    """The flow of a mixture whose modes share one covariance over rows.
-
-    ``x`` may have leading axes: (..., H, A).
-    """
-
-    def __init__(self, covariance: Array) -> None:
-        self._eigenvalues, self._basis = np.linalg.eigh(covariance)
-        self._column = np.maximum(self._eigenvalues, 0.0)[:, None]  # (H, 1)
-
-    def velocity(self, x: Array, t: float, modes: Modes) -> Array:
-        """Return dx/dt."""
-        _, shares, _, denoised, _ = self._posterior(x, t, modes)
-        mean = (shares[..., None, None] * denoised).sum(axis=-3)
-        speed: Array = (self._basis @ mean - x) / (1.0 - t)
-        return speed
-
-    def velocity_vjp(self, x: Array, t: float, u: Array, modes: Modes) -> Array:
-        """Return u^T dv/dx; the Jacobian is symmetric."""
-        gain, shares, scores, denoised, _ = self._posterior(x, t, modes)
-        uh = self._basis.T @ u
-        weight = shares[..., None, None]
-        inner = (denoised * uh[..., None, :, :]).sum(axis=(-2, -1))[..., None, None]
-        centred = scores - (weight * scores).sum(axis=-3, keepdims=True)
-        product = gain * uh + (weight * inner * centred).sum(axis=-3)
-        vjp: Array = self._basis @ (product - uh) / (1.0 - t)
-        return vjp
-
-    def mode_shares(self, x: Array, t: float, modes: Modes) -> Array:
-        """Return P(k | x_t), (..., K)."""
-        return self._posterior(x, t, modes)[1]
-
-    def _posterior(
-        self, x: Array, t: float, modes: Modes
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        xh = self._basis.T @ x
-        means = self._basis.T @ modes.means
-        variance = t * t * self._column + (1.0 - t) ** 2
-        residual = xh[..., None, :, :] - t * means
-        scores = -residual / variance
-        shares = _softmax(np.log(modes.weights) + 0.5 * (residual * scores).sum(axis=(-2, -1)))
-        gain = t * self._column / variance
-        return gain, shares, scores, means + gain * residual, xh
-
-
-class _Continuation:
-    """Rows from ``n`` on, given the first ``n``."""
-
-    def __init__(self, covariance: Array, n: int) -> None:
-        c11, c21 = covariance[:n, :n], covariance[n:, :n]
-        self._n = n
-        self._precision = np.linalg.inv(c11)
-        self._gain = c21 @ self._precision
-        rest = covariance[n:, n:] - self._gain @ c21.T
-        self.flow = MixtureFlow(0.5 * (rest + rest.T))
-
-    def modes(self, prefix: Array, modes: Modes) -> Modes:
-        residual = prefix - modes.means[:, : self._n]  # (K, n, A)
-        distance = (residual * (self._precision @ residual)).sum(axis=(-2, -1))
-        shares = np.maximum(_softmax(np.log(modes.weights) - 0.5 * distance), 1e-300)
-        return Modes(shares, modes.means[:, self._n :] + self._gain @ residual)
-
-
 class FlowMixturePolicy:
     """A ``GenerativePolicy`` and ``PrefixPolicy``; deterministic by seed and request number.
 
@@ -204,7 +93,7 @@ class FlowMixturePolicy:
         self._modes_of = modes
         self._covariance = (spread or Spread()).covariance(capabilities.horizon)
         self._flow = MixtureFlow(self._covariance)
-        self._continuations: dict[int, _Continuation] = {}
+        self._continuations: dict[int, Continuation] = {}
         self._seed = seed
         self._known: tuple[InferenceRequest, Modes] | None = None
 
@@ -252,7 +141,7 @@ class FlowMixturePolicy:
         if n_prefix == 0:
             return self._flow.velocity(x, t, modes)
         if n_prefix not in self._continuations:
-            self._continuations[n_prefix] = _Continuation(self._covariance, n_prefix)
+            self._continuations[n_prefix] = Continuation(self._covariance, n_prefix)
         rest = self._continuations[n_prefix]
         velocity = np.zeros_like(x)
         velocity[n_prefix:] = rest.flow.velocity(x[n_prefix:], t, rest.modes(x[:n_prefix], modes))
@@ -266,9 +155,3 @@ class FlowMixturePolicy:
                 raise ShapeError(f"means must be (K, {wanted[0]}, {wanted[1]})")
             self._known = (request, replace(modes, weights=modes.weights / modes.weights.sum()))
         return self._known[1]
-
-
-def _softmax(logits: Array) -> Array:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: Array = powers / powers.sum(axis=-1, keepdims=True)
-    return shares
