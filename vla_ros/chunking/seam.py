@@ -76,11 +76,11 @@ def join_rows(
     """Return old rows until ``switch_ns`` and new ones, with the faded offset, from then on.
 
     Without offset where ``tau_s`` is None, and where the old rows end before the switch: then the
-    last one is held. Without old rows at ``now_ns`` the new ones are returned as they are: the arm
-    rests or brakes, and there is no motion to meet. On the time grid of ``new``, beginning before
-    ``now_ns``.
+    last one is held. Without old rows from ``now_ns`` on the new ones are returned as they are: the
+    arm rests or brakes, and there is no motion to meet. On the time grid of ``new``, beginning
+    before ``now_ns``.
     """
-    if old is None or not _covers(old, now_ns):
+    if old is None or now_ns > end_ns(old):
         return new
     lead = steps_until(0, new.dt_ns, new.target0_ns - (now_ns - new.dt_ns))
     start_ns = new.target0_ns - lead * new.dt_ns
@@ -91,7 +91,7 @@ def join_rows(
     else:
         offsets = jump(old, new, switch_ns).values(np.maximum(times, switch_ns), tau_s)
         joined = displaced(rows, offsets)
-    is_old = (times < switch_ns) & (times >= old.target0_ns)
+    is_old = times < switch_ns
     if is_old.any():
         kept = sample(old, times[is_old])
         joined.positions[is_old] = kept.positions
