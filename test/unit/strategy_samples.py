@@ -166,3 +166,13 @@ def executed_x(plans: list[ActionChunk | None], start_ns: int = 0) -> list[float
         i = min((now_ns - rows.target0_ns) // rows.dt_ns, rows.horizon - 1)
         found.append(float(rows.positions[i, 0]))
     return found
+
+
+def executed_pose(plans: list[ActionChunk | None]) -> np.ndarray:
+    """Positions (n, 3) in force at the steps that had rows."""
+    found = []
+    for k, rows in enumerate(plans):
+        if rows is not None and k * DT_NS >= rows.target0_ns:
+            i = min((k * DT_NS - rows.target0_ns) // rows.dt_ns, rows.horizon - 1)
+            found.append(rows.positions[i])
+    return np.array(found)

@@ -182,3 +182,12 @@ def test_timed_asks_the_fast_half_at_every_step() -> None:
     assert len(loop.requests) == 6
     assert all(r.guidance is Guidance.NONE and not r.is_projected for r in loop.requests)
     assert not np.isnan(executed_x(loop.plans)).any()
+
+
+def test_timed_has_a_clean_prefix_even_without_delay() -> None:
+    """Nothing is due before a result that comes at once, and nothing would tie the chunks."""
+    loop = Loop(timed(), numbered)
+    loop.run(4)
+    prefix = loop.requests[-1].prefix
+    assert prefix is not None
+    assert prefix.frozen_len == 2

@@ -48,7 +48,11 @@ class Modes:
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Standard deviation of the rows about a mode, in units of model space."""
+    """Standard deviation of the rows about a mode, in units of model space.
+
+    Given row 0, the deviation expected of row 1 is rho s_1 / s_0 times that of row 0. Above 1, with
+    means that do not follow the state shown and a new chunk at every row, deviations grow.
+    """
 
     first: float = setting(0.02, "of row 0", ge=1e-4, le=10.0)
     last: float = setting(0.2, "of the last row, linear in between", ge=1e-4, le=10.0)

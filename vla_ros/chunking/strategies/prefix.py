@@ -17,6 +17,7 @@ def make_prefix(
     arrival_ns: int,
     schedule: str,
     end: int = 0,
+    frozen_min: int = 0,
     frozen_max: int = 0,
     max_guidance_weight: float = 5.0,
 ) -> Prefix | None:
@@ -29,6 +30,7 @@ def make_prefix(
         arrival_ns: rows due before it are frozen [ns].
         schedule: of the weights after the frozen rows.
         end: first row that is not bound; 0: the first one that the plan does not have (H - s).
+        frozen_min: rows frozen in any case, as far as the plan has them.
         frozen_max: most rows that may be frozen; 0: no limit.
         max_guidance_weight: handed on.
 
@@ -38,7 +40,8 @@ def make_prefix(
     left = min((end_ns(plan) - target0_ns) // plan.dt_ns + 1, horizon)
     if left < 1:
         return None
-    frozen = min(steps_until(target0_ns, plan.dt_ns, arrival_ns), left)
+    due = steps_until(target0_ns, plan.dt_ns, arrival_ns)
+    frozen = min(max(due, frozen_min), left)
     if frozen_max > 0:
         frozen = min(frozen, frozen_max)
     bound = min(end or left, left)

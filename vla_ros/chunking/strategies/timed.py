@@ -56,6 +56,9 @@ class TimedSettings(ImpedanceModel):
     continuous_below_s: float = setting(
         0.1, "delay up to which it always asks", unit="s", ge=0.0, le=10.0
     )
+    min_prefix: int = setting(
+        2, "rows of a clean prefix in any case: one ties the pose, two the speed", ge=0, le=100
+    )
     schedule: str = setting("exp", "weights after the frozen rows", choices=SCHEDULES)
     max_guidance_weight: float = setting(5.0, "largest factor of the correction", ge=0.0, le=100.0)
     fade_s: float = setting(0.1, "time constant of the offset at a seam", unit="s", ge=1e-3, le=2.0)
@@ -111,6 +114,7 @@ class Timed(PlanStrategy):
             horizon=self.horizon,
             arrival_ns=now_ns + situation.delay_ns,
             schedule="zeros" if is_trained else self._settings.schedule,
+            frozen_min=self._settings.min_prefix if is_trained else 0,
             frozen_max=self._capabilities.trained_prefix_max if is_trained else 0,
             max_guidance_weight=self._settings.max_guidance_weight,
         )
