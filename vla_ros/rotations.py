@@ -12,26 +12,30 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _SMALL = 1e-12
+_INVERSE = np.array([-1.0, -1.0, -1.0, 1.0])
+
+# a * b = L(a) b with L linear in a: row j of _LEFT is the flattened L of the j-th unit quaternion.
+_LEFT = np.array(
+    [
+        [[0, 0, 0, 1], [0, 0, -1, 0], [0, 1, 0, 0], [-1, 0, 0, 0]],
+        [[0, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 0, 0], [0, -1, 0, 0]],
+        [[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, -1, 0]],
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    ],
+    dtype=float,
+).reshape(4, 16)
 
 
 def multiply(a_xyzw: Array, b_xyzw: Array) -> Array:
     """Return the Hamilton products a * b, (n, 4); either side may be a single (4,)."""
-    ax, ay, az, aw = np.moveaxis(np.asarray(a_xyzw, dtype=float), -1, 0)
-    bx, by, bz, bw = np.moveaxis(np.asarray(b_xyzw, dtype=float), -1, 0)
-    return np.stack(
-        [
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-            aw * bw - ax * bx - ay * by - az * bz,
-        ],
-        axis=-1,
-    )
+    left = (a_xyzw @ _LEFT).reshape(*np.shape(a_xyzw)[:-1], 4, 4)
+    products: Array = (left @ np.asarray(b_xyzw)[..., None])[..., 0]
+    return products
 
 
 def conjugate(quats_xyzw: Array) -> Array:
     """Return the inverses of unit quaternions."""
-    inverse: Array = quats_xyzw * np.array([-1.0, -1.0, -1.0, 1.0])
+    inverse: Array = quats_xyzw * _INVERSE
     return inverse
 
 
