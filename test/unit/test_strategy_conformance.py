@@ -65,16 +65,18 @@ def make_loop(make: Make, delays: list[int | None], repeats: list[bool]) -> Loop
 
 
 delays = st.lists(st.one_of(st.none(), st.integers(0, 6)), min_size=1, max_size=12)
+step_times = st.sampled_from([DT_NS, DT_NS + 1_700_001, DT_NS - 900_001, DT_NS // 3])  # a late loop
 repeats = st.lists(st.booleans(), min_size=1, max_size=5)
 
 
 @every_strategy
-@given(delays=delays, repeats=repeats)
+@given(delays=delays, repeats=repeats, step_ns=step_times)
 @settings(max_examples=15, deadline=None)
 def test_rows_are_valid_under_any_delays(
-    make: Make, delays: list[int | None], repeats: list[bool]
+    make: Make, delays: list[int | None], repeats: list[bool], step_ns: int
 ) -> None:
     loop = make_loop(make, delays, repeats)
+    loop.dt_ns = step_ns
     for _ in range(30):
         now_ns = loop.now_ns
         rows = loop.step()

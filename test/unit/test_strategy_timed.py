@@ -191,3 +191,13 @@ def test_timed_has_a_clean_prefix_even_without_delay() -> None:
     prefix = loop.requests[-1].prefix
     assert prefix is not None
     assert prefix.frozen_len == 2
+
+
+def test_a_chunk_that_is_all_past_changes_nothing() -> None:
+    strategy = timed()
+    loop = Loop(strategy, numbered, delay_steps=lambda k: 9 if k else 0)
+    loop.run(7)
+    began_ns, asked = strategy.began_ns, loop.requests[1]
+    strategy.offer(numbered(asked), asked, asked.target0_ns + 8 * DT_NS)
+    assert strategy.began_ns == began_ns
+    assert strategy.late_joins == 0

@@ -48,6 +48,7 @@ class PlanStrategy:
 
     Attributes:
         origin: the request whose rows are being executed; None without a plan.
+        began_ns: time of row 0 of that chunk.
     """
 
     name = ""
@@ -57,6 +58,7 @@ class PlanStrategy:
         self._ledger = Ledger()
         self._plan: ActionChunk | None = None
         self.origin: InferenceRequest | None = None
+        self.began_ns = 0
 
     @property
     def dt_ns(self) -> int:
@@ -84,32 +86,32 @@ class PlanStrategy:
         """Take a result, unless it is a duplicate, overtaken, of before a reset or all past."""
         if not chunks or not self._ledger.take(request):
             return
-        plan = self._join(chunks, request, now_ns)
-        if plan is not None and end_ns(plan) >= now_ns:
-            self._plan, self.origin = plan, request
+        new = self._rows_of(chunks, now_ns)
+        if end_ns(new) >= now_ns:
+            self._plan = self._joined(new, request, now_ns)
+            self.origin, self.began_ns = request, new.target0_ns
 
     def plan(self, situation: Situation) -> ActionChunk | None:
         """Return the rows of the plan from the one in force on."""
         return rows_from(self._plan, situation.now_ns)
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
-        """Return the new plan, or None to keep the old one."""
-        raise NotImplementedError
+    def _rows_of(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> ActionChunk:
+        """Return the rows to execute of a result: the first chunk, at its own times.
 
-    def _at_arrival(self, chunk: ActionChunk, now_ns: int) -> ActionChunk:
-        """Return the first chunk after a reset with row 0 at its arrival, any other as it is.
-
-        At rest before the start, skipping the rows of the delay would only be a jump.
+        The first chunk after a reset begins at its arrival: at rest before the start, skipping the
+        rows of the delay would only be a jump.
         """
-        return shifted(chunk, now_ns) if self._plan is None else chunk
+        return shifted(chunks[0], now_ns) if self._plan is None else chunks[0]
+
+    def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
+        """Return the plan made of the running one and ``new``: here, of ``new`` alone."""
+        return new
 
     def _rows_executed(self, now_ns: int) -> int:
-        """Return how many rows of the plan are past; more than any chunk has without a plan."""
+        """Return how many rows of the chunk are past; more than any chunk has without a plan."""
         if self._plan is None or now_ns >= end_ns(self._plan):
             return 1 << 30
-        return max((now_ns - self._plan.target0_ns) // self.dt_ns, 0)
+        return max((now_ns - self.began_ns) // self.dt_ns, 0)
 
     def _grid_ns(self, now_ns: int) -> int:
         """Return the newest instant of the plan's grid that is not after ``now_ns``.

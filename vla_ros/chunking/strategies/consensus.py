@@ -84,8 +84,6 @@ class Consensus(PlanStrategy):
                 return None
         return self._ask(situation)
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
+    def _rows_of(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> ActionChunk:
         n = agreed_rows(chunks, self._settings)
-        return slice_rows(self._at_arrival(chunks[0], now_ns), 0, n)
+        return slice_rows(super()._rows_of(chunks, now_ns), 0, n)

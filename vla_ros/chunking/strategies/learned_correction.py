@@ -78,7 +78,7 @@ class LearnedCorrection:
         widths = rows.gripper_width_m.copy()
         for k in range(first, last):
             row = slice_rows(rows, k, k + 1)
-            index = self._index(row.target0_ns, origin)
+            index = self._index(row.target0_ns)
             better = self._head.correct(situation.observation, row, index, age_ns)
             moves[k, :3] = better.positions[0] - row.positions[0]
             moves[k, 3:] = difference(row.quats_xyzw[0], better.quats_xyzw[0])
@@ -86,9 +86,9 @@ class LearnedCorrection:
         moves[:first], moves[last:] = moves[first], moves[last - 1]
         return replace(displaced(rows, moves), gripper_width_m=widths)
 
-    def _index(self, row_ns: int, origin: InferenceRequest) -> float:
-        span_ns = max((self._inner.horizon - 1) * origin.dt_ns, 1)
-        return min(max((row_ns - origin.target0_ns) / span_ns, 0.0), 1.0)
+    def _index(self, row_ns: int) -> float:
+        span_ns = max((self._inner.horizon - 1) * self._inner.dt_ns, 1)
+        return min(max((row_ns - self._inner.began_ns) / span_ns, 0.0), 1.0)
 
 
 @dataclass(frozen=True)

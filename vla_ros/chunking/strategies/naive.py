@@ -56,9 +56,7 @@ class Naive(PlanStrategy):
             return None
         return self._ask(situation)
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
+    def _rows_of(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> ActionChunk:
         if self._settings.from_zero:
             return shifted(chunks[0], now_ns)
-        return self._at_arrival(chunks[0], now_ns)
+        return super()._rows_of(chunks, now_ns)

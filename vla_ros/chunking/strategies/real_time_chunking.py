@@ -107,10 +107,7 @@ class RealTimeChunking(PlanStrategy):
             return self._ask(situation)
         return self._ask(situation, prefix=prefix, guidance=self._guidance)
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
-        new = self._at_arrival(chunks[0], now_ns)
+    def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         frozen = 0 if request.prefix is None else request.prefix.frozen_len
         if self._plan is None or now_ns <= request.target0_ns + frozen * self.dt_ns:
             return new

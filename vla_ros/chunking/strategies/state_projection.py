@@ -49,7 +49,6 @@ class StateProjection(PlanStrategy):
     def __init__(self, capabilities: PolicyCapabilities, settings: StateProjectionSettings) -> None:
         super().__init__(capabilities)
         self._settings = settings
-        self._began_ns = 0  # row 0 of the chunk in execution
         self._wanted = settings.execution_horizon or capabilities.horizon // 2
 
     def request(self, situation: Situation) -> InferenceRequest | None:
@@ -59,7 +58,7 @@ class StateProjection(PlanStrategy):
             return None
         if plan is None or end_ns(plan) <= now_ns:
             return self._ask(situation)
-        committed_ns = self._began_ns + self._wanted * self.dt_ns
+        committed_ns = self.began_ns + self._wanted * self.dt_ns
         ready_ns = now_ns + situation.delay_ns
         if committed_ns >= ready_ns + self.dt_ns:
             return None
@@ -70,11 +69,7 @@ class StateProjection(PlanStrategy):
             situation, observation=self._predicted(situation, handover_ns), target0_ns=handover_ns
         )
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
-        new = self._at_arrival(chunks[0], now_ns)
-        self._began_ns = new.target0_ns
+    def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         switch_ns = max(now_ns, new.target0_ns)
         return join_rows(self._plan, new, now_ns=now_ns, switch_ns=switch_ns, tau_s=None)
 

@@ -48,8 +48,6 @@ class Synchronous(PlanStrategy):
         self._plan = None  # thinking: no rows, whatever their times say
         return self._ask(situation)
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
+    def _rows_of(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> ActionChunk:
         wanted = self._settings.execution_horizon or chunks[0].horizon
         return shifted(slice_rows(chunks[0], 0, wanted), now_ns)

@@ -62,12 +62,7 @@ class TemporalEnsemble(PlanStrategy):
             return None
         return self._ask(situation)
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
-        new = self._at_arrival(chunks[0], now_ns)
-        if end_ns(new) < now_ns:
-            return None
+    def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         past_ns = now_ns - 2 * self.dt_ns
         self._chunks = [*(c for c in self._chunks if end_ns(c) >= past_ns), new]
         keep = max((past_ns - new.target0_ns) // self.dt_ns, 0)

@@ -89,7 +89,6 @@ class Timed(PlanStrategy):
         is_split = capabilities.has_split_latent
         self.guidance = Guidance.NONE if is_split else best_guidance(capabilities)
         self._wanted = settings.execution_horizon or capabilities.horizon // 2
-        self._began_ns = 0  # row 0 of the chunk in execution
         self.late_joins = 0
 
     def request(self, situation: Situation) -> InferenceRequest | None:
@@ -122,7 +121,7 @@ class Timed(PlanStrategy):
 
     def _is_time(self, situation: Situation) -> bool:
         delay_s = 1e-9 * situation.delay_ns
-        committed_ns = self._began_ns + self._wanted * self.dt_ns
+        committed_ns = self.began_ns + self._wanted * self.dt_ns
         # Until the next step the committed rows last dt less.
         left_s = 1e-9 * (committed_ns - situation.now_ns - self.dt_ns)
         return delay_s <= self._settings.continuous_below_s or (
@@ -137,15 +136,14 @@ class Timed(PlanStrategy):
         observation = replace(situation.observation, state=state)
         return self._ask(situation, observation=observation, target0_ns=first_ns)
 
-    def _join(
-        self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
-        new = chunks[0]
+    def _rows_of(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> ActionChunk:
+        return chunks[0]
+
+    def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         frozen = 0 if request.prefix is None else request.prefix.frozen_len
         first_ns = new.target0_ns + frozen * new.dt_ns
         is_late = now_ns > first_ns and not self._capabilities.has_split_latent
         self.late_joins += int(is_late)
-        self._began_ns = new.target0_ns
         switch_ns = max(now_ns, first_ns)
         return join_rows(
             self._plan, new, now_ns=now_ns, switch_ns=switch_ns, tau_s=self._settings.fade_s

@@ -140,9 +140,12 @@ class WeightedAverage(PlanStrategy):
         start_ns = situation.now_ns - len(past) * self.dt_ns
         return self._as_rows(client.template, actions, start_ns)
 
-    def _join(
+    def offer(
         self, chunks: tuple[ActionChunk, ...], request: InferenceRequest, now_ns: int
-    ) -> ActionChunk | None:
+    ) -> None:
+        """Aggregate a result into the queue."""
+        if not chunks or not self._ledger.take(request):
+            return
         client = self._client
         old_share, new_share = AGGREGATES[self._settings.aggregate]
         client.template = chunks[0]
@@ -157,7 +160,6 @@ class WeightedAverage(PlanStrategy):
         client.queue = queue
         client.must_go = True
         self.origin = request
-        return None  # the queue is the plan
 
     def _rearm(self, situation: Situation) -> None:
         limit_ns = 1e9 * self._settings.rearm_s
