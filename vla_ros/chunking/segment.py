@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.geometry import quat_conjugate, quat_multiply, quat_to_rotation_vector
+from vla_ros import rotations
 from vla_ros.latency.stamp import LatencyStamp, StampKind
 from vla_ros.types import ActionChunk, Latent, RobotState, Segment
 
@@ -21,12 +19,7 @@ def row_twists(positions: Array, quats_xyzw: Array, dt_s: float) -> Array:
     twists = np.zeros((n, 6))
     if n < 2:
         return twists
-    spins = np.array(
-        [
-            quat_to_rotation_vector(quat_multiply(b, quat_conjugate(a)))
-            for a, b in pairwise(quats_xyzw)
-        ]
-    )
+    spins = rotations.difference(quats_xyzw[:-1], quats_xyzw[1:])
     steps = np.hstack([np.diff(positions, axis=0), spins]) / dt_s  # (H-1, 6)
     twists[0], twists[-1] = steps[0], steps[-1]
     twists[1:-1] = 0.5 * (steps[:-1] + steps[1:])

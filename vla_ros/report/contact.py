@@ -13,22 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from vla_ros.report.statistics import wilson_interval
+
 Row = dict[str, str]
 
 WIPE_GATED = ("flat", "tilted", "curved")
 MAX_PENETRATION_UM = 50.0
 _BLUE, _ORANGE, _GREY = "#2f7fd6", "#e0762b", "#808080"
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a success rate, both ends 0..1."""
-    if trials == 0:
-        return 0.0, 1.0
-    rate = successes / trials
-    middle = rate + z * z / (2 * trials)
-    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def write_report(task: str, rows: Sequence[Row], folder: Path) -> tuple[bool, str]:

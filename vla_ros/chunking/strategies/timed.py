@@ -3,11 +3,13 @@
 
 The tie to the running plan, best first:
 
-    trained    rows due before now + delay are a clean prefix        (trained_prefix_max)
-    vjp        guided by them, true Jacobian, weights as in RTC      (has_vjp)
-    identity   guided by them, identity Jacobian                     (is_guided)
-    projected  the state shown is that of the first new row, from the committed rows pushed through
-               the tracking model                                    (any policy)
+    vjp        rows from now + delay on, guided by those of the plan with the true Jacobian and
+               weights as in RTC; the state shown is the projected one         (has_vjp)
+    trained    rows from now on; those due before now + delay are a clean prefix
+                                                                    (trained_prefix_max)
+    identity   as vjp, with the identity Jacobian                              (is_guided)
+    projected  rows from now + delay on; the state shown is that of the first new row, from the
+               committed rows pushed through the tracking model                (any policy)
     split      the fast half sees fresh state at every step          (has_split_latent)
 
 When it asks:
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vla_ros.chunking.projection import ImpedanceModel, project_state
+from vla_ros.chunking.projection import ImpedanceModel, last_row_state, project_state
 from vla_ros.chunking.rows import end_ns, steps_until
 from vla_ros.chunking.seam import join_rows
 from vla_ros.chunking.strategies.base import (
@@ -56,6 +58,9 @@ class TimedSettings(ImpedanceModel):
     continuous_below_s: float = setting(
         0.1, "delay up to which it always asks", unit="s", ge=0.0, le=10.0
     )
+    projection: str = setting(
+        "impedance", "how the state is predicted", choices=("impedance", "last_row")
+    )
     min_prefix: int = setting(
         2, "rows of a clean prefix in any case: one ties the pose, two the speed", ge=0, le=100
     )
@@ -66,10 +71,10 @@ class TimedSettings(ImpedanceModel):
 
 def best_guidance(capabilities: PolicyCapabilities) -> Guidance:
     """Return the firmest tie to the running plan that the policy offers."""
-    if capabilities.trained_prefix_max > 0:
-        return Guidance.TRAINED
     if capabilities.has_vjp:
         return Guidance.VJP
+    if capabilities.trained_prefix_max > 0:
+        return Guidance.TRAINED
     return Guidance.IDENTITY if capabilities.is_guided else Guidance.NONE
 
 
@@ -104,20 +109,9 @@ class Timed(PlanStrategy):
             return self._ask(situation, target0_ns=now_ns + situation.delay_ns)
         if not self._is_time(situation):
             return None
-        if self.guidance is Guidance.NONE:
-            return self._ask_projected(situation, plan)
-        is_trained = self.guidance is Guidance.TRAINED
-        prefix = make_prefix(
-            plan,
-            target0_ns=self._grid_ns(now_ns),
-            horizon=self.horizon,
-            arrival_ns=now_ns + situation.delay_ns,
-            schedule="zeros" if is_trained else self._settings.schedule,
-            frozen_min=self._settings.min_prefix if is_trained else 0,
-            frozen_max=self._capabilities.trained_prefix_max if is_trained else 0,
-            max_guidance_weight=self._settings.max_guidance_weight,
-        )
-        return self._ask(situation, prefix=prefix, guidance=self.guidance)
+        if self.guidance is Guidance.TRAINED:
+            return self._ask_continued(situation, plan)
+        return self._ask_projected(situation, plan)
 
     def _is_time(self, situation: Situation) -> bool:
         delay_s = 1e-9 * situation.delay_ns
@@ -128,13 +122,45 @@ class Timed(PlanStrategy):
             left_s < delay_s + self._settings.margin_s
         )
 
+    def _ask_continued(self, situation: Situation, plan: ActionChunk) -> InferenceRequest:
+        """Ask for rows from now on, of which those due before the arrival are the plan's."""
+        prefix = make_prefix(
+            plan,
+            target0_ns=self._grid_ns(situation.now_ns),
+            horizon=self.horizon,
+            arrival_ns=situation.now_ns + situation.delay_ns,
+            schedule="zeros",
+            frozen_min=self._settings.min_prefix,
+            frozen_max=self._capabilities.trained_prefix_max,
+        )
+        return self._ask(situation, prefix=prefix, guidance=self.guidance)
+
     def _ask_projected(self, situation: Situation, plan: ActionChunk) -> InferenceRequest:
+        """Ask for rows from the arrival on, with the state of then, guided by the rows of then."""
         grid_ns = self._grid_ns(situation.now_ns)
         ready_ns = situation.now_ns + situation.delay_ns
         first_ns = grid_ns + steps_until(grid_ns, self.dt_ns, ready_ns) * self.dt_ns
-        state = project_state(situation.state, plan, first_ns, self._settings)
-        observation = replace(situation.observation, state=state)
-        return self._ask(situation, observation=observation, target0_ns=first_ns)
+        if self._settings.projection == "last_row":
+            state = last_row_state(situation.state, plan, first_ns)
+        else:
+            state = project_state(situation.state, plan, first_ns, self._settings)
+        prefix = None
+        if self.guidance is not Guidance.NONE:
+            prefix = make_prefix(
+                plan,
+                target0_ns=first_ns,
+                horizon=self.horizon,
+                arrival_ns=first_ns,
+                schedule=self._settings.schedule,
+                max_guidance_weight=self._settings.max_guidance_weight,
+            )
+        return self._ask(
+            situation,
+            observation=replace(situation.observation, state=state),
+            target0_ns=first_ns,
+            prefix=prefix,
+            guidance=Guidance.NONE if prefix is None else self.guidance,
+        )
 
     def _rows_of(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> ActionChunk:
         return chunks[0]

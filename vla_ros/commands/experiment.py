@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vla-ros experiment``: strategies beside each other, in virtual time, by a plan."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_ros.commands.options import add_options, read_options
+from vla_ros.commands.output import say
+from vla_ros.config_fields import check_fields, setting
+from vla_ros.errors import ConfigError
+from vla_ros.experiments.plan import Cell, Plan, known_plans, load_plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentOptions:
+    """Where to and how fast; what is run is in the plan."""
+
+    jobs: int = setting(2, "processes", ge=1, le=256)
+    cells: str = setting("", "only cells whose names contain this")
+    out: str = setting("docs/results", "folder of <experiment>.csv, .md and .svg")
+    runs: str = setting("runs/experiments", "folder of every single run, to go on from")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("experiment", choices=known_plans(), help="what to run")
+    parser.add_argument("--plan", action="store_true", help="say what would be run, and stop")
+    add_options(parser.add_argument_group("how to run it"), ExperimentOptions)
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Run what is missing and report all of it."""
+    options = read_options(namespace, ExperimentOptions)
+    plan = load_plan(namespace.experiment)
+    cells = [c for c in plan.cells if options.cells in c.name]
+    if not cells:
+        raise ConfigError(f"no cell of {plan.name} has {options.cells!r} in its name")
+    if namespace.plan:
+        say(_describe(plan, cells))
+        return 0
+    # Imported here: --help and --plan need none of it.
+    from vla_ros.experiments.report import write_report
+    from vla_ros.experiments.run import Results, run_plan
+
+    results = Results(Path(options.runs) / f"{plan.name.replace('-', '_')}.csv")
+    began = time.monotonic()
+    before = len(results.rows)
+    chosen = run_plan(plan, results, options.jobs, cells)
+    say(write_report(plan, results, chosen, cells, Path(options.out)))
+    say(f"{len(results.rows) - before} episodes in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _describe(plan: Plan, cells: list[Cell]) -> str:
+    lines = [plan.question.strip(), ""]
+    total = 0
+    for cell in cells:
+        arms = list(plan.arms_of(cell))
+        runs = len(arms) * len(plan.seeds(cell))
+        runs += sum(len(a.choices) * plan.n_choice for a in arms if len(a.choices) > 1)
+        total += runs
+        lines.append(f"{cell.name}: {len(arms)} arms, {len(plan.seeds(cell))} seeds, {runs} runs")
+    return "\n".join([*lines, "", f"{total} episodes in all"])
