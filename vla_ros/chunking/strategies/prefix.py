@@ -18,6 +18,7 @@ def make_prefix(
     schedule: str,
     end: int = 0,
     frozen_min: int = 0,
+    bound_min: int = 0,
     frozen_max: int = 0,
     max_guidance_weight: float = 5.0,
 ) -> Prefix | None:
@@ -31,6 +32,7 @@ def make_prefix(
         schedule: of the weights after the frozen rows.
         end: first row that is not bound; 0: the first one that the plan does not have (H - s).
         frozen_min: rows frozen in any case, as far as the plan has them.
+        bound_min: rows that are bound fully, though they may still change.
         frozen_max: most rows that may be frozen; 0: no limit.
         max_guidance_weight: handed on.
 
@@ -45,9 +47,10 @@ def make_prefix(
     if frozen_max > 0:
         frozen = min(frozen, frozen_max)
     bound = min(end or left, left)
+    full = max(frozen, min(bound_min, left))
     return Prefix(
         rows=resample(plan, target0_ns, plan.dt_ns, horizon),
         frozen_len=frozen,
-        weights=prefix_weights(schedule, frozen, max(bound, frozen), horizon),
+        weights=prefix_weights(schedule, full, max(bound, full), horizon),
         max_guidance_weight=max_guidance_weight,
     )

@@ -62,11 +62,16 @@ class TimedSettings(ImpedanceModel):
         "impedance", "how the state is predicted", choices=("impedance", "last_row")
     )
     min_prefix: int = setting(
-        2, "rows of a clean prefix in any case: one ties the pose, two the speed", ge=0, le=100
+        2, "rows bound fully in any case: one ties the pose, two the speed", ge=0, le=100
     )
     schedule: str = setting("exp", "weights after the frozen rows", choices=SCHEDULES)
-    max_guidance_weight: float = setting(5.0, "largest factor of the correction", ge=0.0, le=100.0)
-    fade_s: float = setting(0.1, "time constant of the offset at a seam", unit="s", ge=1e-3, le=2.0)
+    # With n steps of denoising a factor of n closes the whole error in one; with half of that the
+    # tie to the side begun was lost once in a hundred chunks.
+    max_guidance_weight: float = setting(10.0, "largest factor of the correction", ge=0.0, le=100.0)
+    # Short: while it lasts the rows are not where the policy wants them.
+    fade_s: float = setting(
+        0.03, "time constant of the offset at a seam", unit="s", ge=1e-3, le=2.0
+    )
 
 
 def best_guidance(capabilities: PolicyCapabilities) -> Guidance:
@@ -152,6 +157,7 @@ class Timed(PlanStrategy):
                 horizon=self.horizon,
                 arrival_ns=first_ns,
                 schedule=self._settings.schedule,
+                bound_min=self._settings.min_prefix,
                 max_guidance_weight=self._settings.max_guidance_weight,
             )
         return self._ask(
