@@ -89,7 +89,7 @@ def test_age_makes_the_difference_on_a_belt(runner: RigRunner) -> None:
 
 
 def test_every_arm_of_every_plan_runs() -> None:
-    for name in ("delay-sweep", "variable-latency", "conveyor", "seams", "reaction"):
+    for name in known_plans():
         plan = load_plan(name)
         cell = plan.cells[0]
         for arm in plan.arms_of(cell):

@@ -39,6 +39,7 @@ MEASURES = (
     "grasped_wrong",
     "overrun_m",
     "recovery_s",
+    "stale_travel_m",
     "inferences",
     "slow_inferences",
     "rows_after_expiry",

@@ -64,6 +64,10 @@ class TimedSettings(ImpedanceModel):
     min_prefix: int = setting(
         2, "rows bound fully in any case: one ties the pose, two the speed", ge=0, le=100
     )
+    # Many keep the arm to the way begun, few let it follow what is seen: a matter of the policy.
+    bound_rows: int = setting(
+        0, "rows from the first new one on that guide at all; 0: all there are", ge=0, le=1000
+    )
     schedule: str = setting("exp", "weights after the frozen rows", choices=SCHEDULES)
     # With n steps of denoising a factor of n closes the whole error in one; with half of that the
     # tie to the side begun was lost once in a hundred chunks.
@@ -157,6 +161,7 @@ class Timed(PlanStrategy):
                 horizon=self.horizon,
                 arrival_ns=first_ns,
                 schedule=self._settings.schedule,
+                end=self._settings.bound_rows,
                 bound_min=self._settings.min_prefix,
                 max_guidance_weight=self._settings.max_guidance_weight,
             )

@@ -18,6 +18,7 @@ from vla_ros.types import ActionChunk, ControlMode
 Array = NDArray[np.float64]
 
 _EVERY = 5  # ticks between the samples that jerk is computed from
+_STALE_NS = 500_000_000
 _SETTLED_S = 2.0  # tracking is judged from here on
 
 
@@ -37,6 +38,7 @@ class EpisodeResult:
         grasped_wrong: 1 if another object was grasped than the instruction in force means.
         overrun_m: largest distance travelled after the last row of a stalled policy, and
             ``recovery_s`` from the end of the stall to the next executed row.
+        stale_travel_m: way of the end effector on rows whose cause was older than 0.5 s.
         reaction_s: from the event to the first executed row that could know of it.
         rows_after_expiry: counted by the control host.
     """
@@ -60,6 +62,7 @@ class EpisodeResult:
     reaction_s: float
     overrun_m: float
     recovery_s: float
+    stale_travel_m: float
     inferences: int
     slow_inferences: int
     rows_after_expiry: int
@@ -144,6 +147,7 @@ class Recorder:
             seam_ratio=seam / step if step > 0.0 else float("nan"),
             overrun_m=overrun_m,
             recovery_s=recovery_s,
+            stale_travel_m=_stale_travel(t_s, joined, tracking),
             ref_jump_m_s=_largest_jump(joined["ref_twist"]),
             jerk_rms_m_s3=_jerk(t_s, joined["twist"]),
             age_p50_s=float(np.median(ages)) if len(ages) else float("nan"),
@@ -191,6 +195,12 @@ def _stall(
     back = np.flatnonzero(tracking & (tick_ns >= end_ns) & (capture_ns >= end_ns))
     recovery_s = float((tick_ns[back[0]] - end_ns) * 1e-9) if len(back) else float("nan")
     return overrun_m, recovery_s
+
+
+def _stale_travel(t_s: Array, joined: dict[str, Any], tracking: NDArray[np.bool_]) -> float:
+    is_stale = (joined["tick_ns"] - joined["segment_capture_ns"] > _STALE_NS) & tracking
+    speed = np.sqrt((joined["twist"][:, :3] ** 2).sum(axis=1))
+    return float(speed[is_stale].sum() * np.median(np.diff(t_s)))
 
 
 def _largest_jump(ref_twist: Array) -> float:

@@ -66,6 +66,13 @@ class RigCase:
         True, "results and rows of an earlier instruction are executed"
     )
     timeout_s: float = setting(1.0, "a result is given up after", unit="s", ge=0.05, le=60.0)
+    max_age_s: float = setting(
+        0.0,
+        "rows expire at this age of their cause, and slow down from half of it; 0: never",
+        unit="s",
+        ge=0.0,
+        le=60.0,
+    )
     slow_period_s: float = setting(
         0.0,
         "time between frames that the slow half begins with; 0: one when the last is done",
@@ -329,12 +336,16 @@ class _Episode:
 
     def _segment(self, plan: ActionChunk, state: RobotState) -> Any:
         valid_until_ns = plan.target0_ns + plan.horizon * plan.dt_ns
+        max_age_ns = round(self._case.max_age_s * NS_PER_S)
+        if max_age_ns > 0:
+            valid_until_ns = min(valid_until_ns, self._capture_ns + max_age_ns)
         cause = LatencyStamp(
             kind=StampKind.LATENT,
             episode_id=1,
             instruction_id=self._instruction,
             capture_oldest_ns=self._capture_ns,
             capture_newest_ns=self._capture_ns,
+            soft_expire_ns=self._capture_ns + max_age_ns // 2 if max_age_ns > 0 else 0,
             hard_expire_ns=valid_until_ns,
         )
         return build_segment(
