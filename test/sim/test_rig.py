@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from vla_ros.experiments.plan import known_plans, load_plan  # noqa: E402
+from vla_ros.experiments.plan import known_plans, load_plan
 from vla_ros.experiments.run import Job, run_job
 from vla_ros.sim.rig.delays import DelayConfig
 from vla_ros.sim.rig.runner import RigCase, RigRunner

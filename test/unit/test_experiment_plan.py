@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans of experiments: read, checked, made into cases; runs are kept and chosen from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from vla_ros.config_fields import check_fields, setting
+from vla_ros.errors import ConfigError
+from vla_ros.experiments.plan import build, known_plans, load_plan, parse_plan
+from vla_ros.experiments.report import MEASURES, compare, summarise, write_report
+from vla_ros.experiments.run import Results, choose
+
+TEXT = """
+question: Does it work?
+axis: delay
+metric: success
+larger_is_better: true
+first_seed: 0
+n: 20
+first_choice_seed: 1000
+n_choice: 4
+values: {scenario: {task: around, limit_s: 2.0}}
+cells:
+  - {name: near, x: 1, values: {scenario: {limit_s: 3.0}}}
+  - {name: far, x: 2, group: other, n: 30}
+arms:
+  - name: old
+    values: {strategy: naive}
+    choices: [{execution_horizon: 4}, {execution_horizon: 8}]
+  - {name: new, values: {strategy: timed}, is_ours: true}
+  - {name: only far, groups: [other]}
+"""
+
+
+def plan_of(folder: Path, text: str = TEXT):  # type: ignore[no-untyped-def]
+    path = folder / "try.yaml"
+    path.write_text(text, encoding="utf-8")
+    return parse_plan("try", path)
+
+
+def rows(cell: str, arm: str, choice: int, outcomes: dict[int, int]) -> list[dict[str, str]]:
+    measured = dict.fromkeys(MEASURES, "nan")
+    return [
+        {"cell": cell, "arm": arm, "choice": str(choice), "seed": str(s), "success": str(ok)}
+        | measured
+        for s, ok in outcomes.items()
+    ]
+
+
+def test_values_are_laid_over_each_other(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    near, far = plan.cells
+    values = plan.case_values(near, plan.arms[0], 1)
+    assert values == {
+        "scenario": {"task": "around", "limit_s": 3.0},
+        "strategy": "naive",
+        "settings": {"execution_horizon": 8},
+    }
+    assert plan.case_values(far, plan.arms[1], 0)["scenario"]["limit_s"] == 2.0
+    assert [a.name for a in plan.arms_of(near)] == ["old", "new"]
+    assert [a.name for a in plan.arms_of(far)] == ["old", "new", "only far"]
+    assert plan.seeds(far) == range(30)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("first_choice_seed: 1000", "first_choice_seed: 10", "other seeds"),
+        ("name: far", "name: near", "two of a name"),
+        ("axis: delay", "axes: delay", "axes"),
+    ],
+)
+def test_a_plan_that_is_wrong_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan_of(tmp_path, TEXT.replace(old, new))
+
+
+def test_every_plan_of_the_project_is_read_and_keeps_seeds_apart() -> None:
+    assert {"delay-sweep", "variable-latency", "seams"} <= set(known_plans())
+    for name in known_plans():
+        plan = load_plan(name)
+        assert plan.question
+        assert plan.choice_seeds().start >= plan.first_seed + plan.n
+    with pytest.raises(ConfigError, match="delay-sweep"):
+        load_plan("delays")
+
+
+def test_runs_are_kept_and_found_again(tmp_path: Path) -> None:
+    results = Results(tmp_path / "runs.csv")
+    results.add(rows("near", "old", 0, {0: 1, 1: 0}))
+    again = Results(tmp_path / "runs.csv")
+    assert again.has("near", "old", 0, 1)
+    assert not again.has("near", "old", 1, 1)
+    assert [r["success"] for r in again.of("near", "old", 0, range(5))] == ["1", "0"]
+
+
+def test_a_setting_is_chosen_on_its_own_seeds_alone(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    results = Results(tmp_path / "runs.csv")
+    results.add(rows("near", "old", 0, dict.fromkeys(range(20), 1)))  # these do not count
+    results.add(rows("near", "old", 0, dict.fromkeys(range(1000, 1004), 0)))
+    results.add(rows("near", "old", 1, dict.fromkeys(range(1000, 1004), 1)))
+    assert choose(plan, results, plan.cells[0], plan.arms[0]) == 1
+
+
+def test_the_report_compares_on_the_same_seeds(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    results = Results(tmp_path / "runs.csv")
+    results.add(rows("near", "old", 0, {s: int(s < 8) for s in range(20)}))
+    results.add(rows("near", "new", 0, {s: int(s < 18) for s in range(20)}))
+    chosen = {"near/old": 0, "near/new": 0}
+    cells = plan.cells[:1]
+    entries = summarise(plan, results, chosen, cells)
+    (comparison,) = compare(plan, entries)
+    assert comparison.best.arm.name == "old"
+    assert comparison.difference.mean == pytest.approx(0.5)
+    assert comparison.difference.low > 0.2
+    text = write_report(plan, results, chosen, cells, tmp_path / "out")
+    assert "90.0 (70 to 97)" in text
+    assert "+50" in text
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".csv", ".md", ".svg"}
+    first = (tmp_path / "out" / "try.svg").read_bytes()
+    write_report(plan, results, chosen, cells, tmp_path / "out")
+    assert (tmp_path / "out" / "try.svg").read_bytes() == first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    size_m: float = setting(1.0, "size", unit="m", ge=0.0, le=2.0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    values: tuple[float, ...] = ()
+
+
+def test_settings_are_made_from_plain_values() -> None:
+    assert build(Outer, {"inner": {"size_m": 2}, "values": [1.0, 2.0]}) == Outer(
+        inner=Inner(size_m=2.0), values=(1.0, 2.0)
+    )
+    with pytest.raises(ConfigError, match=r"inner\.sise_m is not one of size_m"):
+        build(Outer, {"inner": {"sise_m": 2}})
+    with pytest.raises(ConfigError, match=r"0\.0 to 2\.0 m"):
+        build(Outer, {"inner": {"size_m": 3.0}})
