@@ -123,7 +123,7 @@ struct RobotModel::Impl
   /// In world axes about the world's origin, where the pass before left the placements and the
   /// joint axes: no transform between bodies is left to do, unlike in pinocchio::rnea. There,
   /// v_i = v_p + s_i dq_i and a_i = a_p + v_p x s_i dq_i, f_i = Y_i a_i + v_i x* Y_i v_i, and
-  /// tau_i = s_i . sum of f over the bodies from i on [Featherstone2008, 5.3].
+  /// tau_i = s_i . sum of f over the bodies from i on [docs/compliant-control.md, 4].
   void bias(bool with_gravity, bool with_velocity, JointVector & tau) noexcept
   {
     // Moving up with -g is how gravity looks to the bodies.
