@@ -35,8 +35,10 @@ class HostRig:
         for stream in STREAMS:
             core.ShmRing.unlink(f"{self.prefix}.{stream}")
 
-    def grant(self, lease_s: float = 100.0, epoch: int = 1, source: str = "policy") -> None:
-        self.lease.write(source, epoch, self.now_ns + int(lease_s * NS_PER_S))
+    def grant(
+        self, lease_s: float = 100.0, epoch: int = 1, source: str = "policy", instruction: int = 0
+    ) -> None:
+        self.lease.write(source, epoch, self.now_ns + int(lease_s * NS_PER_S), instruction)
 
     def run(self, duration_s: float) -> list[dict]:
         """Tick one by one; return the states."""
@@ -57,8 +59,9 @@ class HostRig:
         rows=None,
         offset=(0.0, 0.0, 0.0),
         edit=None,
+        **stamp_fields,
     ) -> None:
-        """Send rows that go straight on from the reference in force."""
+        """Send rows that go straight on from the reference in force; more fields of their stamp."""
         state = self.host.state()
         n = rows or 32
         times_s = np.linspace(0, duration_s, n)
@@ -72,7 +75,10 @@ class HostRig:
         }
         if edit is not None:
             edit(fields)
-        stamp = LatencyStamp(kind=StampKind.CHUNK, capture_oldest_ns=self.now_ns - 50 * NS_PER_MS)
+        stamp = LatencyStamp(
+            kind=StampKind.CHUNK,
+            **{"capture_oldest_ns": self.now_ns - 50 * NS_PER_MS, **stamp_fields},
+        )
         self.segments.write(
             stamp.to_bytes(),
             fields["target_ns"],

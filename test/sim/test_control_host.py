@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from host_rig import HostRig, speed
 
+from vla_ros.clock import NS_PER_MS
 from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
 from vla_ros.errors import ConfigError
@@ -72,6 +73,63 @@ def test_arm_rests_within_half_a_second_of_hard_expiry(rig):
     assert states[-1]["mode"] == ControlMode.HOLD
     assert rig.host.counters()["rows_after_expiry"] == 0
     assert rig.host.counters()["expired_brakes"] == 1
+
+
+def test_reference_slows_down_between_soft_and_hard_expiry_and_rests_there(rig):
+    rig.grant()
+    soft_ns = rig.now_ns + 300 * NS_PER_MS
+    rig.send(velocity=(0, 0.3, 0), duration_s=2.0, expire_s=0.9, soft_expire_ns=soft_ns)
+    states = rig.run(0.9)
+    speeds = np.array([np.linalg.norm(s["ref_twist"][:3]) for s in states])
+    wanted = 0.3 * (1.0 - np.clip(np.arange(900) - 300, 0, None) / 600)
+    np.testing.assert_allclose(speeds[250:], wanted[250:], atol=2e-3)
+    assert np.diff(speeds[250:]).max() < 1e-6
+    rest = rig.run(0.2)
+    assert rest[5]["mode"] == ControlMode.HOLD
+    assert speed(rest[-1]) < 0.005
+    assert rig.host.counters()["rows_after_expiry"] == 0
+
+
+def test_segment_ends_with_its_stamp_if_that_is_earlier(rig):
+    rig.grant()
+    at_ns = rig.now_ns + 200 * NS_PER_MS
+    rig.send(velocity=(0, 0.1, 0), expire_s=5.0, hard_expire_ns=at_ns, clock_err_ns=50 * NS_PER_MS)
+    states = rig.run(0.4)
+    tracked = [s["tick_ns"] for s in states if s["mode"] == ControlMode.TRACK]
+    assert max(tracked) == at_ns - 50 * NS_PER_MS
+
+
+def test_rows_of_the_old_instruction_last_no_longer_than_braking(rig):
+    rig.grant(instruction=7)
+    rig.send(velocity=(0, 0.15, 0), instruction_id=7)
+    rig.run(0.5)
+    changed_ns = rig.now_ns
+    rig.grant(instruction=8)
+    states = rig.run(0.5)
+    tracked = [s["tick_ns"] for s in states if s["mode"] == ControlMode.TRACK]
+    braking_ns = 0.15 / rig.config.brake_m_s2 * 1e9
+    assert 0.9 * braking_ns < max(tracked) - changed_ns <= 1.05 * braking_ns
+    assert speed(states[-1]) < 0.005
+
+
+def test_segment_of_another_instruction_is_refused_and_moves_nothing(rig):
+    rig.grant(instruction=8)
+    for instruction in (0, 7):
+        rig.send(instruction_id=instruction)
+        assert rig.run(0.1)[-1]["mode"] == ControlMode.IDLE
+    assert rig.host.counters()["rejected"]["other instruction"] == 2
+    rig.send(instruction_id=8)
+    assert rig.run(0.1)[-1]["mode"] == ControlMode.TRACK
+
+
+def test_new_instruction_goes_on_without_braking_when_its_rows_are_there_in_time(rig):
+    rig.grant(instruction=7)
+    rig.send(velocity=(0, 0.3, 0), instruction_id=7)
+    rig.run(0.3)
+    rig.grant(instruction=8)
+    rig.run(0.03)
+    rig.send(velocity=(0, 0.3, 0), instruction_id=8)
+    assert {s["mode"] for s in rig.run(0.5)} == {ControlMode.TRACK}
 
 
 def test_arm_rests_when_rows_run_out(rig):

@@ -172,7 +172,7 @@ nb::dict counters_to_dict(const ControlHost & host)
   d["ticks"] = c.ticks.load();
   d["skipped"] = c.skipped.load();
   d["accepted"] = c.accepted.load();
-  nb::dict rejected = by_reason(c.rejected, Rejection::kRowCount, Rejection::kEpoch);
+  nb::dict rejected = by_reason(c.rejected, Rejection::kRowCount, Rejection::kInstruction);
   rejected.update(by_reason(c.rejected, Rejection::kTooFar, Rejection::kTooFar));
   d["rejected"] = rejected;
   d["targets_accepted"] = c.targets_accepted.load();

@@ -111,16 +111,25 @@ void bind_reference_generator(nb::module_ & m)
       "accept",
       [](
         ReferenceGenerator & r, const std::vector<int64_t> & target_ns, const Rows & positions,
-        const Rows & quats_xyzw, const Rows & twists, int64_t valid_until_ns, int64_t now_ns)
+        const Rows & quats_xyzw, const Rows & twists, int64_t valid_until_ns, int64_t now_ns,
+        int64_t soft_expire_ns, int64_t capture_ns, uint32_t instruction_id)
       {
         const SegmentRecord segment =
           to_segment(target_ns, positions, quats_xyzw, twists, valid_until_ns);
         const Rejection reason = check_segment(segment, now_ns, SegmentLimits());
-        if (reason == Rejection::kNone) r.accept(segment, 1, LatencyStamp{}, now_ns);
+        LatencyStamp stamp{};
+        stamp.soft_expire_ns = soft_expire_ns;
+        stamp.capture_oldest_ns = capture_ns;
+        stamp.instruction_id = instruction_id;
+        if (reason == Rejection::kNone) r.accept(segment, 1, stamp, now_ns);
         return reason_of(reason);
       },
       "target_ns"_a, "positions"_a, "quats_xyzw"_a, "twists"_a, "valid_until_ns"_a, "now_ns"_a,
+      "soft_expire_ns"_a = 0, "capture_ns"_a = 0, "instruction_id"_a = 0,
       "Take over rows after a check; returns why they are refused, or ''.")
+    .def(
+      "set_instruction", &ReferenceGenerator::set_instruction, "instruction_id"_a, "now_ns"_a,
+      "The instruction in force, 0 for any; rows of another one end within the braking time.")
     .def(
       "update",
       [](
@@ -134,7 +143,10 @@ void bind_reference_generator(nb::module_ & m)
       "quat_xyzw",
       [](const ReferenceGenerator & r) { return Eigen::Vector4d(r.pose().rotation.coeffs()); })
     .def_prop_ro("twist", [](const ReferenceGenerator & r) { return r.twist(); })
-    .def_prop_ro("acceleration", [](const ReferenceGenerator & r) { return r.acceleration(); });
+    .def_prop_ro("acceleration", [](const ReferenceGenerator & r) { return r.acceleration(); })
+    .def_prop_ro("speed_scale", &ReferenceGenerator::speed_scale)
+    .def_prop_ro("expired_brakes", &ReferenceGenerator::expired_brakes)
+    .def_prop_ro("rows_after_expiry", &ReferenceGenerator::rows_after_expiry);
 }
 
 std::string set_pose(

@@ -202,12 +202,13 @@ public:
   {
   }
 
-  void write(const std::string & source, uint32_t epoch, int64_t expiry_ns)
+  void write(const std::string & source, uint32_t epoch, int64_t expiry_ns, uint32_t instruction_id)
   {
     if (source.size() >= kNameLength) throw Error("a source name has at most 31 characters");
     LeaseRecord record{};
     record.epoch = epoch;
     record.expiry_ns = expiry_ns;
+    record.instruction_id = instruction_id;
     std::memcpy(record.source, source.data(), source.size());
     LatencyStamp stamp{};
     stamp.magic = kStampMagic;
@@ -292,7 +293,9 @@ void bind_shm(nb::module_ & m)
 
   nb::class_<LeaseWriter>(m, "LeaseWriter", "Grants authority over the arm.")
     .def(nb::init<const std::string &>(), nb::arg("shm_prefix"))
-    .def("write", &LeaseWriter::write, nb::arg("source"), nb::arg("epoch"), nb::arg("expiry_ns"))
+    .def(
+      "write", &LeaseWriter::write, nb::arg("source"), nb::arg("epoch"), nb::arg("expiry_ns"),
+      nb::arg("instruction_id") = 0, "instruction_id: rows of another one end; 0: any may be sent.")
     .def("close", &LeaseWriter::close);
 
   nb::class_<LeaseReader>(m, "LeaseReader", "Reads who has authority.")

@@ -44,6 +44,7 @@ void Authority::forget() noexcept
   if (stop_flag_) flag_seen_ = stop_flag_->count();
   holder_ = holder_without_lease();
   epoch_ = 0;
+  instruction_id_ = 0;
 }
 
 void Authority::raise_stop_flag() noexcept
@@ -106,6 +107,8 @@ bool Authority::take_lease(int64_t now_ns) noexcept
   const int named = lease_.expiry_ns > now_ns ? named_in(lease_) : kNobody;
   const int holder = named == kNobody ? holder_without_lease() : named;
   const uint32_t epoch = named == kNobody ? 0 : lease_.epoch;
+  // Not a reason to drop everything at once: rows of the one before end within the braking time.
+  instruction_id_ = named == kNobody ? 0 : lease_.instruction_id;
   if (holder == holder_ && epoch == epoch_) return false;
   holder_ = holder;
   epoch_ = epoch;

@@ -13,6 +13,7 @@ namespace
 {
 
 constexpr double kLongestTick_s = 0.01;
+constexpr int64_t kInstructionRows = 3;  // of the old instruction that may still be executed
 
 /// Shorten a vector to at most `limit`.
 Eigen::Vector3d limited(const Eigen::Vector3d & v, double limit) noexcept
@@ -35,6 +36,16 @@ Pose displaced(const Pose & pose, const Vector6 & offset) noexcept
   result.position = pose.position + offset.head<3>();
   result.rotation = exp_rotation(offset.tail<3>()) * pose.rotation;
   return result;
+}
+
+/// What the rows ask for at `now_ns`, in real time: twist and acceleration along the slowed path.
+Sample sample_warped(const SegmentRecord & segment, const TimeWarp & warp, int64_t now_ns) noexcept
+{
+  Sample sample = sample_segment(segment, warp.row_time_ns(now_ns));
+  const double rate = warp.rate(now_ns);
+  sample.acceleration = rate * rate * sample.acceleration + warp.rate_change(now_ns) * sample.twist;
+  sample.twist *= rate;
+  return sample;
 }
 
 }  // namespace
@@ -70,18 +81,46 @@ void ReferenceGenerator::accept(
   const SegmentRecord & segment, uint64_t segment_seq, const LatencyStamp & stamp,
   int64_t now_ns) noexcept
 {
+  const bool is_same_cause =
+    has_segment_ && capture_ns_ != 0 && stamp.capture_oldest_ns == capture_ns_;
+  const int64_t lagging_ns = is_same_cause ? warp_.row_time_ns(now_ns) : now_ns;
   segment_ = segment;
   complete_twists(segment_);
   segment_seq_ = segment_seq;
+  segment_instruction_id_ = stamp.instruction_id;
   capture_ns_ = stamp.capture_oldest_ns;
+  end_ns_ = end_of_segment_ns(segment_);
   has_segment_ = true;
-  const Sample target = sample_segment(segment_, now_ns);
+  const int64_t row_ns = std::max(lagging_ns, std::min(segment_.rows[0].target_ns, now_ns));
+  // By the stamp: a segment that is cut short brakes at its end, not by a steeper ramp.
+  const int64_t hard_ns =
+    stamp.hard_expire_ns > 0 ? usable_until_ns(stamp) : segment_.valid_until_ns;
+  warp_ = TimeWarp(stamp.soft_expire_ns, hard_ns, now_ns, now_ns - row_ns);
+  const Sample target = sample_warped(segment_, warp_, now_ns);
   // The reference is still where it was at the last update: compare with the rows of that time.
   const double since_s =
     std::clamp(1e-9 * static_cast<double>(now_ns - updated_ns_), 0.0, kLongestTick_s);
   offset_ = pose_error(displaced(target.pose, -since_s * target.twist), pose_);
   offset_rate_ = twist_ - target.twist;
   mode_ = Mode::kTrack;
+}
+
+void ReferenceGenerator::set_instruction(uint32_t instruction_id, int64_t now_ns) noexcept
+{
+  if (instruction_id == instruction_id_) return;
+  instruction_id_ = instruction_id;
+  if (!has_segment_ || instruction_id == 0 || instruction_id == segment_instruction_id_) return;
+  end_ns_ = std::min(end_ns_, now_ns + instruction_grace_ns());
+}
+
+int64_t ReferenceGenerator::instruction_grace_ns() const noexcept
+{
+  const double braking_s = std::max(
+    twist_.head<3>().norm() / config_.brake_m_s2, twist_.tail<3>().norm() / config_.brake_rad_s2);
+  const auto n = static_cast<int64_t>(segment_.n_rows);
+  const int64_t span_ns = segment_.rows[n - 1].target_ns - segment_.rows[0].target_ns;
+  const int64_t rows_ns = n > 1 ? kInstructionRows * (span_ns / (n - 1)) : 0;
+  return std::min(static_cast<int64_t>(1e9 * braking_s), rows_ns);
 }
 
 void ReferenceGenerator::release() noexcept
@@ -100,7 +139,7 @@ void ReferenceGenerator::brake_from(const Pose & pose, const Vector6 & twist) no
 
 void ReferenceGenerator::update(int64_t now_ns, double dt_s, const Pose & measured) noexcept
 {
-  if (mode_ == Mode::kTrack && now_ns > end_of_segment_ns(segment_))
+  if (mode_ == Mode::kTrack && now_ns > end_ns_)
   {
     ++expired_brakes_;
     release();
@@ -143,7 +182,7 @@ void ReferenceGenerator::track(int64_t now_ns, double dt_s) noexcept
 {
   // Counted apart from the check that prevents it, so that a mistake there would show.
   if (now_ns > segment_.valid_until_ns) ++rows_after_expiry_;
-  const Sample target = sample_segment(segment_, now_ns);
+  const Sample target = sample_warped(segment_, warp_, now_ns);
   fade(dt_s);
   const Pose wanted = displaced(target.pose, offset_);
   const Vector6 step = pose_error(pose_, wanted);

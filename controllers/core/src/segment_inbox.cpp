@@ -39,6 +39,7 @@ void SegmentInbox::take(
   const Authority & authority, int64_t now_ns, ReferenceGenerator & reference) noexcept
 {
   if (!authority.takes_segments()) return;
+  reference.set_instruction(authority.instruction_id(), now_ns);
   Source & from = sources_[static_cast<size_t>(authority.holder())];
   if (from.ring.head() == from.last_seq) return;
   LatencyStamp stamp{};
@@ -46,7 +47,12 @@ void SegmentInbox::take(
   const uint64_t seq = from.ring.read_latest(&stamp, &incoming_, sizeof(incoming_), &bytes);
   if (seq == 0) return;
   from.last_seq = seq;
-  const Rejection reason = check(bytes, authority.epoch(), now_ns);
+  end_with_stamp(incoming_, stamp);
+  Rejection reason = check(bytes, authority.epoch(), now_ns);
+  if (reason == Rejection::kNone && !reference.is_of_instruction(stamp))
+  {
+    reason = Rejection::kInstruction;
+  }
   if (reason != Rejection::kNone)
   {
     counters_.rejected[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "hermite.hpp"
 
@@ -100,6 +101,8 @@ const char * to_string(Rejection reason) noexcept
       return "expired";
     case Rejection::kEpoch:
       return "other authority epoch";
+    case Rejection::kInstruction:
+      return "other instruction";
     case Rejection::kWrongFrame:
       return "not in the base frame";
     case Rejection::kUnknownFrame:
@@ -161,6 +164,17 @@ Rejection check_segment(
 int64_t end_of_segment_ns(const SegmentRecord & segment) noexcept
 {
   return std::min(segment.rows[segment.n_rows - 1].target_ns, segment.valid_until_ns);
+}
+
+int64_t usable_until_ns(const LatencyStamp & stamp) noexcept
+{
+  if (stamp.hard_expire_ns <= 0) return std::numeric_limits<int64_t>::max();
+  return stamp.hard_expire_ns - std::clamp<int64_t>(stamp.clock_err_ns, 0, kFarFutureNs);
+}
+
+void end_with_stamp(SegmentRecord & segment, const LatencyStamp & stamp) noexcept
+{
+  segment.valid_until_ns = std::min(segment.valid_until_ns, usable_until_ns(stamp));
 }
 
 void complete_twists(SegmentRecord & segment) noexcept

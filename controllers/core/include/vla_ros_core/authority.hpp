@@ -62,6 +62,8 @@ public:
   Rejection target_gate() const noexcept;
   /// Of the lease in force, 0 without one.
   uint32_t epoch() const noexcept { return epoch_; }
+  /// That segments must be made for, as the lease in force says; 0 for any.
+  uint32_t instruction_id() const noexcept { return instruction_id_; }
   /// Name of the holder, empty for nobody.
   const char * source() const noexcept;
 
@@ -83,6 +85,7 @@ private:
   LeaseRecord lease_{};
   int holder_ = kNobody;
   uint32_t epoch_ = 0;
+  uint32_t instruction_id_ = 0;
   uint64_t flag_seen_ = 0;
   uint64_t stops_ = 0;
   int64_t stop_received_ns_ = 0;

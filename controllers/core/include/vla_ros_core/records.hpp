@@ -94,7 +94,7 @@ struct SegmentRecord
 /// Who may move the arm; written by the supervisor only.
 struct LeaseRecord
 {
-  uint32_t source_index;
+  uint32_t instruction_id;  ///< rows of any other end within the braking time; 0: any instruction
   uint32_t epoch;
   int64_t expiry_ns;
   char source[kNameLength];

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "vla_ros_core/time_index.hpp"
+#include "vla_ros_core/time_warp.hpp"
 
 namespace vla_ros_core
 {
@@ -23,6 +24,10 @@ struct ReferenceConfig
 
 /// Turns segments into a continuous reference: time index, seam fade, speed limit, brake, hold.
 ///
+/// Between soft and hard expiry of the stamp the rows are passed ever more slowly (time_warp.hpp).
+/// A younger segment is executed at its own times; one of the same cause keeps the lag, as far as
+/// its rows reach back, so that sending the same rows again does not undo the slowing.
+///
 /// Guarantees: position and velocity of the reference are continuous over every switch of segment;
 /// no row is executed after the end of its segment; without a segment the reference comes to rest
 /// within v / brake and stays where the arm is then.
@@ -39,6 +44,16 @@ public:
   void accept(
     const SegmentRecord & segment, uint64_t segment_seq, const LatencyStamp & stamp,
     int64_t now_ns) noexcept;
+
+  /// The instruction in force, 0 for any. When it changes, rows of another one go on for the
+  /// time that braking takes, at most for three rows.
+  void set_instruction(uint32_t instruction_id, int64_t now_ns) noexcept;
+
+  /// True if a segment with this stamp belongs to the instruction in force.
+  bool is_of_instruction(const LatencyStamp & stamp) const noexcept
+  {
+    return instruction_id_ == 0 || stamp.instruction_id == instruction_id_;
+  }
 
   /// Drop the segment in force and brake.
   void release() noexcept;
@@ -61,6 +76,8 @@ public:
   {
     return has_segment_ ? segment_.valid_until_ns : 0;
   }
+  /// How fast rows are passed at the last update: 1, falling to 0 between soft and hard expiry.
+  double speed_scale() const noexcept { return has_segment_ ? warp_.rate(updated_ns_) : 1.0; }
   uint64_t expired_brakes() const noexcept { return expired_brakes_; }
   uint64_t rows_after_expiry() const noexcept { return rows_after_expiry_; }
 
@@ -69,6 +86,7 @@ private:
   void brake(double dt_s) noexcept;
   void hold(double dt_s) noexcept;
   void fade(double dt_s) noexcept;
+  int64_t instruction_grace_ns() const noexcept;
 
   ReferenceConfig config_;
   Mode mode_ = Mode::kIdle;
@@ -77,6 +95,10 @@ private:
   int64_t updated_ns_ = 0;
   uint64_t segment_seq_ = 0;
   int64_t capture_ns_ = 0;
+  int64_t end_ns_ = 0;  // last instant at which rows of the segment are executed
+  TimeWarp warp_;
+  uint32_t segment_instruction_id_ = 0;
+  uint32_t instruction_id_ = 0;
   Pose pose_;
   Vector6 twist_ = Vector6::Zero();
   Vector6 acceleration_ = Vector6::Zero();

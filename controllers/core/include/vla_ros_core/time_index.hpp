@@ -21,6 +21,7 @@ enum class Rejection : uint32_t
   kSpeed,          ///< rows ask for more than three times the speed limit
   kExpired,        ///< valid_until has passed, or every row has
   kEpoch,          ///< not made under the authority in force
+  kInstruction,    ///< made for another instruction than the one in force
   kWrongFrame,     ///< target in a frame of the robot that is not the one asked for
   kUnknownFrame,   ///< target in a frame that the robot does not have
   kLength,         ///< target with another number of values than joints or axes
@@ -51,6 +52,14 @@ struct SegmentLimits
 /// Check everything about a segment that arrived. Real-time: noexcept, no allocation.
 Rejection check_segment(
   const SegmentRecord & segment, int64_t now_ns, const SegmentLimits & limits) noexcept;
+
+/// Last instant at which anything may act on a payload: the hard expiry of its stamp less the
+/// uncertainty of the clock; the largest number if the stamp has none. Real-time: noexcept.
+int64_t usable_until_ns(const LatencyStamp & stamp) noexcept;
+
+/// Let the segment end with the its stamp where that is earlier than what it says of itself.
+/// Real-time: noexcept, no allocation.
+void end_with_stamp(SegmentRecord & segment, const LatencyStamp & stamp) noexcept;
 
 /// Reference at one instant.
 struct Sample
