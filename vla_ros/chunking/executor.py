@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.chunking.segment import build_segment, position_at
+from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat, StampedChunk
+from vla_ros.chunking.commit import BrakeLimits, ChunkCommitter
+from vla_ros.chunking.segment import position_at, stamp_chunk
 from vla_ros.errors import VlaRosError
-from vla_ros.latency.buffer import LatentBuffer
+from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.perception import tick_code
 from vla_ros.policies.base import FastPolicy
 from vla_ros.types import ActionChunk, Latent, Observation, RobotState, Segment
+
+_SLOWEST = 0.2  # the twist that a policy is told grows by the reciprocal at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +46,43 @@ class ChunkExecutor:
     Thread-safety: one thread.
     """
 
-    def __init__(self, policy: FastPolicy, buffer: LatentBuffer) -> None:
+    def __init__(
+        self, policy: FastPolicy, buffer: LatentBuffer, limits: BrakeLimits | None = None
+    ) -> None:
         self._policy = policy
         self._buffer = buffer
+        form = ChunkFormat(dt_ns=policy.chunk_dt_ns, horizon=policy.chunk_rows)
+        self._committer = ChunkCommitter(ChunkAdmission(form), limits=limits)
         self._running: ActionChunk | None = None
         self._seq = 0
+
+    @property
+    def committer(self) -> ChunkCommitter:
+        """What admits the chunks; its counts say why some were not."""
+        return self._committer
 
     def reset(self) -> None:
         """Forget the running plan and the policy's memory: a new episode or instruction begins."""
         self._policy.reset()
+        self._committer.reset()
         self._running = None
+
+    def set_context(
+        self, context: BufferContext, now_ns: int, state: RobotState | None
+    ) -> Segment | None:
+        """Begin a new episode or instruction; return what may still be executed of the old one.
+
+        That is at most min(braking time, three rows); the policy is asked at once, at the next
+        step. ``state``: how fast the arm is now, None if nobody knows.
+        """
+        if context == self._buffer.context:
+            return None
+        self._buffer.set_context(context)
+        epoch = self._committer.admission.context.epoch
+        rest = self._committer.set_context(_of_chunks(context, epoch), now_ns, state)
+        self._policy.reset()
+        self._running = None
+        return rest
 
     def step(self, now_ns: int, state: RobotState, instruction: str, epoch: int) -> StepResult:
         """Compute the segment to commit at ``now_ns``.
@@ -58,13 +90,14 @@ class ChunkExecutor:
         A policy that fails gives a starved result with its message: the control host then finishes
         the valid rows it has, brakes and holds.
         """
+        context = self._buffer.context
+        self._committer.set_context(_of_chunks(context, epoch), now_ns, None)
         latent = self._buffer.newest_usable(now_ns)
         if latent is None:
             self._running = None
             return StepResult(starved_reason=self._buffer.why_empty(now_ns))
-        context = self._buffer.context
         observation = Observation(
-            state=state,
+            state=_in_row_time(state, latent.stamp.speed_scale(now_ns)),
             instruction=instruction,
             instruction_id=context.instruction_id,
             episode_id=context.episode_id,
@@ -73,10 +106,15 @@ class ChunkExecutor:
             chunk = self._policy.decode(latent, observation, now_ns)
         except VlaRosError as error:
             return StepResult(starved_reason=f"fast policy: {error}")
-        if not _is_finite(chunk):
-            return StepResult(starved_reason="fast policy returned rows that are not finite")
         self._seq += 1
-        segment = build_segment(chunk, latent, state, seq=self._seq, epoch=epoch, now_ns=now_ns)
+        stamp = stamp_chunk(chunk, latent, state, seq=self._seq, epoch=epoch, now_ns=now_ns)
+        commitment = self._committer.offer(StampedChunk(chunk=chunk, stamp=stamp), now_ns)
+        segment = commitment.segment
+        if segment is None:
+            return StepResult(
+                starved_reason=f"rows of the fast policy refused: "
+                f"{commitment.verdict.admission.value}"
+            )
         seam_m = 0.0
         if self._running is not None:
             step = position_at(chunk, now_ns) - position_at(self._running, now_ns)
@@ -103,6 +141,17 @@ def true_age_ms(latent: Latent, now_ns: int) -> float:
     return float("nan") if tick_ns is None else (now_ns - tick_ns) * 1e-6
 
 
-def _is_finite(chunk: ActionChunk) -> bool:
-    rows = (chunk.positions, chunk.quats_xyzw, chunk.gripper_width_m)
-    return all(bool(np.isfinite(values).all()) for values in rows)
+def _of_chunks(context: BufferContext, epoch: int) -> BufferContext:
+    """What the chunks made of the latents of ``context`` must belong to."""
+    return dataclasses.replace(context, epoch=epoch)
+
+
+def _in_row_time(state: RobotState, scale: float) -> RobotState:
+    """Return the state with the twist of the reference per row time.
+
+    The control host slows old rows down. Rows that begin with the slowed twist would be slowed once
+    more at every step; begun with that of the rows, the motion goes on with the twist it has.
+    """
+    if scale >= 1.0:
+        return state
+    return dataclasses.replace(state, twist_ref_base=state.twist_ref_base / max(scale, _SLOWEST))

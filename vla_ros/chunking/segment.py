@@ -30,10 +30,17 @@ def build_segment(
     chunk: ActionChunk, latent: Latent, state: RobotState, *, seq: int, epoch: int, now_ns: int
 ) -> Segment:
     """Return the rows as a segment that expires with the latent they came from."""
+    return segment_of(chunk, stamp_chunk(chunk, latent, state, seq=seq, epoch=epoch, now_ns=now_ns))
+
+
+def stamp_chunk(
+    chunk: ActionChunk, latent: Latent, state: RobotState, *, seq: int, epoch: int, now_ns: int
+) -> LatencyStamp:
+    """Return the stamp of rows that a fast policy made of ``latent`` at ``now_ns``."""
     cause = latent.stamp
-    target_ns = chunk.target0_ns + chunk.dt_ns * np.arange(chunk.horizon, dtype=np.int64)
-    stamp = LatencyStamp(
+    return LatencyStamp(
         kind=StampKind.CHUNK,
+        flags=cause.flags,
         seq=seq,
         parent_seq=cause.seq,
         anchor_seq=state.seq,
@@ -53,16 +60,23 @@ def build_segment(
         exec_horizon=chunk.horizon,
         soft_expire_ns=cause.soft_expire_ns,
         hard_expire_ns=cause.hard_expire_ns,
+        clock_err_ns=cause.clock_err_ns,
+        clock_domain=cause.clock_domain,
+        clock_id=cause.clock_id,
         confidence=cause.confidence,
     )
+
+
+def segment_of(chunk: ActionChunk, stamp: LatencyStamp) -> Segment:
+    """Return the rows as a segment that expires as its stamp says."""
     return Segment(
-        target_ns=target_ns,
+        target_ns=chunk.target0_ns + chunk.dt_ns * np.arange(chunk.horizon, dtype=np.int64),
         positions=chunk.positions,
         quats_xyzw=chunk.quats_xyzw,
         twists_base=row_twists(chunk.positions, chunk.quats_xyzw, 1e-9 * chunk.dt_ns),
         gripper_width_m=chunk.gripper_width_m,
-        valid_until_ns=cause.hard_expire_ns,
-        epoch=epoch,
+        valid_until_ns=stamp.usable_until_ns,
+        epoch=stamp.epoch,
         stamp=stamp,
     )
 

@@ -3,35 +3,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.latency.admission import Admission, BufferContext, judge_stamp
 from vla_ros.types import Latent
 
-
-class Admission(enum.Enum):
-    """What became of a latent that arrived."""
-
-    ACCEPTED = "accepted"
-    EXPIRED = "expired"
-    OUT_OF_ORDER = "out of order"
-    WRONG_EPISODE = "wrong episode"
-    WRONG_INSTRUCTION = "wrong instruction"
-    WRONG_SCHEMA = "wrong schema"
-    NOT_FINITE = "not finite"
-    FROM_FUTURE = "captured in the future"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BufferContext:
-    """What a latent must belong to. ``schema_hash`` 0 accepts any schema."""
-
-    episode_id: int
-    instruction_id: int
-    schema_hash: int = 0
+__all__ = ["Admission", "BufferContext", "LatentBuffer"]
 
 
 class LatentBuffer:
@@ -43,8 +22,6 @@ class LatentBuffer:
 
     Thread-safety: one thread.
     """
-
-    FUTURE_TOLERANCE_NS = 50_000_000
 
     def __init__(self) -> None:
         self._context = BufferContext(episode_id=0, instruction_id=0)
@@ -76,7 +53,7 @@ class LatentBuffer:
 
     def newest_usable(self, now_ns: int) -> Latent | None:
         """Return the latent to act on at ``now_ns``, or None."""
-        if self._latent is None or now_ns > self._latent.stamp.hard_expire_ns:
+        if self._latent is None or now_ns > self._latent.stamp.usable_until_ns:
             return None
         return self._latent
 
@@ -84,23 +61,15 @@ class LatentBuffer:
         """Say in a few words why there is nothing to act on; empty if there is something."""
         if self._latent is None:
             return "no latent for this episode and instruction yet"
-        overdue_ns = now_ns - self._latent.stamp.hard_expire_ns
+        overdue_ns = now_ns - self._latent.stamp.usable_until_ns
         return f"latent expired {overdue_ns / 1e6:.0f} ms ago" if overdue_ns > 0 else ""
 
     def _judge(self, latent: Latent, now_ns: int) -> Admission:
-        stamp, context = latent.stamp, self._context
-        if stamp.episode_id != context.episode_id:
-            return Admission.WRONG_EPISODE
-        if stamp.instruction_id != context.instruction_id:
-            return Admission.WRONG_INSTRUCTION
-        if context.schema_hash not in (0, stamp.schema_hash):
-            return Admission.WRONG_SCHEMA
-        if stamp.capture_oldest_ns > now_ns + self.FUTURE_TOLERANCE_NS:
-            return Admission.FROM_FUTURE
-        if stamp.capture_oldest_ns <= self._newest_capture_ns:
-            return Admission.OUT_OF_ORDER
-        if now_ns > stamp.hard_expire_ns:
-            return Admission.EXPIRED
+        stamp = latent.stamp
+        is_newest = stamp.capture_oldest_ns > self._newest_capture_ns
+        admission = judge_stamp(stamp, self._context, now_ns, is_newest=is_newest)
+        if admission is not Admission.ACCEPTED:
+            return admission
         for tensor in latent.tensors.values():
             if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
                 return Admission.NOT_FINITE

@@ -145,6 +145,23 @@ class LatencyStamp:
         """Return the time from capture to publication [ns]."""
         return self.publish_ns - self.capture_oldest_ns
 
+    @property
+    def usable_until_ns(self) -> int:
+        """Last instant at which the payload may be acted on: hard expiry less clock error [ns]."""
+        return self.hard_expire_ns - max(0, self.clock_err_ns)
+
+    def speed_scale(self, now_ns: int) -> float:
+        """Return how fast to move on this payload: 1, falling to 0 between soft and hard expiry.
+
+        No soft expiry (0), or one that is not before the hard one, means 1 until the hard one.
+        """
+        soft_ns, hard_ns = self.soft_expire_ns, self.usable_until_ns
+        if now_ns > hard_ns:
+            return 0.0
+        if not 0 < soft_ns < min(hard_ns, now_ns):
+            return 1.0
+        return 1.0 - (now_ns - soft_ns) / (hard_ns - soft_ns)
+
     def replace(self, **changes: object) -> LatencyStamp:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from vla_ros.latency.stamp import LatencyStamp, StampFlags, StampKind
 from vla_ros.types import Observation
 
+_SHORTEST_RAMP_NS = 150_000_000  # from 0.45 m/s to rest at 3 m/s²
+
 
 def hash64(text: str) -> int:
     """Return a stable 64-bit hash of a text (first 8 bytes of SHA-256)."""
@@ -34,6 +36,16 @@ def validity_ns(max_age_ns: int, latency_p95_ns: int, period_ns: int) -> int:
     return min(max_age_ns, 2 * latency_p95_ns + period_ns)
 
 
+def soft_validity_ns(validity_ns: int, latency_p95_ns: int, period_ns: int) -> int:
+    """Return how long after its capture a latent is followed at full speed; 0: until it expires.
+
+    Until the next latent is normally there (p95 latency plus a period), at most three quarters of
+    the validity. What is left must be long enough to slow down more gently than the brake does.
+    """
+    soft_ns = min(latency_p95_ns + period_ns, 3 * validity_ns // 4)
+    return soft_ns if validity_ns - soft_ns >= _SHORTEST_RAMP_NS else 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class InferenceTimes:
     """When the runtime did what, for one latent [ns]."""
@@ -51,11 +63,16 @@ def stamp_latent(
     *,
     seq: int,
     validity_ns: int,
+    soft_validity_ns: int = 0,
     model_hash: int = 0,
     confidence: float = 1.0,
     is_warmup: bool = False,
 ) -> LatencyStamp:
-    """Return the stamp of a latent computed from ``observation``."""
+    """Return the stamp of a latent computed from ``observation``.
+
+    ``validity_ns`` and ``soft_validity_ns`` count from the oldest capture; a soft one of 0 means
+    full speed until the latent expires.
+    """
     capture_ns = observation.capture_oldest_ns
     return LatencyStamp(
         kind=StampKind.LATENT,
@@ -74,7 +91,7 @@ def stamp_latent(
         infer_start_ns=times.start_ns,
         infer_end_ns=times.end_ns,
         publish_ns=times.publish_ns,
-        soft_expire_ns=capture_ns + validity_ns // 2,
+        soft_expire_ns=capture_ns + soft_validity_ns if soft_validity_ns else 0,
         hard_expire_ns=capture_ns + validity_ns,
         confidence=confidence,
     )

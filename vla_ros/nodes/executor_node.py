@@ -92,6 +92,8 @@ class ExecutorNode(VlaNode):
     def health(self) -> NodeHealth:
         """Say whether the fast loop has what it needs."""
         values = dict(self._counts) | {a.value: n for a, n in self._buffer.counts.items()}
+        chunks = self._executor.committer.admission.counts
+        values |= {f"chunks: {a.value}": n for a, n in chunks.items()}
         if self._task.status == TaskState.RUNNING and self._last.segment is None:
             return NodeHealth.warn(f"starved: {self._last.starved_reason}", values)
         return NodeHealth.ok("running", values)
@@ -108,8 +110,7 @@ class ExecutorNode(VlaNode):
             return
         context = BufferContext(episode_id=task.episode_id, instruction_id=task.instruction_id)
         if context != self._buffer.context:
-            self._buffer.set_context(context)
-            self._executor.reset()
+            self._change_task(context, now_ns)
         self._take_latent(now_ns)
         self._last = self._decide(now_ns, task)
         if self._last.segment is None:
@@ -118,6 +119,11 @@ class ExecutorNode(VlaNode):
         self._commit(self._last.segment)
         self._chunk_times_ns.append(now_ns)
         self._publish_chunk(self._last, now_ns)
+
+    def _change_task(self, context: BufferContext, now_ns: int) -> None:
+        rest = self._executor.set_context(context, now_ns, self._state.latest())
+        if rest is not None:
+            write_segment(self._segments, rest)
 
     def _decide(self, now_ns: int, task: TaskState) -> StepResult:
         lease = self._lease.latest()

@@ -7,16 +7,16 @@ import threading
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray
-from vla_ros_msgs.msg import Authority
+from vla_ros_msgs.msg import Authority, TaskState
 from vla_ros_msgs.srv import ClaimAuthority
 
 import vla_ros_core as core
 from vla_ros.clock import NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import SafetyError
-from vla_ros.nodes.base import NodeHealth, VlaNode, run_node
+from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.loop import RateLoop
-from vla_ros.safety.lease import LeaseTable
+from vla_ros.safety.lease import Lease, LeaseTable
 from vla_ros.safety.watchdog import Watchdog
 
 _PUBLISH_EVERY = 5  # renewals
@@ -65,6 +65,7 @@ class SupervisorNode(VlaNode):
         self._authority_pub = self.create_counted_publisher(Authority, "authority")
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self.create_subscription(Authority, "authority/keepalive", self._on_keepalive, 10)
+        self.create_subscription(TaskState, "task/state", self._on_task, LATCHED)
         self.create_service(ClaimAuthority, "~/claim", self._on_claim)
 
     def on_start(self) -> None:
@@ -102,8 +103,7 @@ class SupervisorNode(VlaNode):
 
     def _renew(self, now_ns: int) -> None:
         with self._lock:
-            lease = self._table.renewed(now_ns)
-            self._writer.write(lease.source, lease.epoch, lease.expiry_ns)
+            lease = self._write_lease(now_ns)
         self._cycle += 1
         if self._cycle % _PUBLISH_EVERY == 0:
             message = Authority(source=lease.source, epoch=lease.epoch, expiry_ns=lease.expiry_ns)
@@ -122,11 +122,22 @@ class SupervisorNode(VlaNode):
                 response.success = True
             except SafetyError as error:
                 response.message = str(error)
-            lease = self._table.renewed(core.monotonic_ns())
             # At once, not at the next renewal: giving back must reach the arm without delay.
-            self._writer.write(lease.source, lease.epoch, lease.expiry_ns)
-            response.epoch = lease.epoch
+            response.epoch = self._write_lease(core.monotonic_ns()).epoch
         return response
+
+    def _on_task(self, task: TaskState) -> None:
+        """Name the instruction in the lease at once: rows of the one before end within braking."""
+        is_running = task.status == TaskState.RUNNING
+        with self._lock:
+            self._table.set_instruction(task.instruction_id if is_running else 0)
+            if self._loop is not None:
+                self._write_lease(core.monotonic_ns())
+
+    def _write_lease(self, now_ns: int) -> Lease:
+        lease = self._table.renewed(now_ns)
+        self._writer.write(lease.source, lease.epoch, lease.expiry_ns, lease.instruction_id)
+        return lease
 
     def _on_keepalive(self, message: Authority) -> None:
         with self._lock:

@@ -18,7 +18,12 @@ from vla_ros.errors import PolicyError, StaleDataError
 from vla_ros.latency.codec import Tensors, encode_tensors
 from vla_ros.latency.estimator import LatencyEstimator
 from vla_ros.latency.stamp import LatencyStamp
-from vla_ros.latency.stamping import InferenceTimes, stamp_latent, validity_ns
+from vla_ros.latency.stamping import (
+    InferenceTimes,
+    soft_validity_ns,
+    stamp_latent,
+    validity_ns,
+)
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
@@ -208,11 +213,10 @@ class SlowNode(VlaNode):
         if self._last_publish_ns:
             self._period.add(publish_ns - self._last_publish_ns)
         self._last_publish_ns = publish_ns
-        valid_ns = validity_ns(
-            int(self._policy.max_age_s * NS_PER_S),
-            self._latency.quantile_ns(0.95),
-            max(self._period.quantile_ns(0.95), publish_ns - observation.capture_oldest_ns),
-        )
+        latency_ns = self._latency.quantile_ns(0.95)
+        period_ns = max(self._period.quantile_ns(0.95), publish_ns - observation.capture_oldest_ns)
+        max_age_ns = int(self._policy.max_age_s * NS_PER_S)
+        valid_ns = validity_ns(max_age_ns, latency_ns, period_ns)
         self._seq += 1
         stamp = stamp_latent(
             observation,
@@ -222,6 +226,7 @@ class SlowNode(VlaNode):
             ),
             seq=self._seq,
             validity_ns=valid_ns,
+            soft_validity_ns=soft_validity_ns(valid_ns, latency_ns, period_ns),
             is_warmup=is_warmup,
         )
         payload = encode_tensors(tensors)

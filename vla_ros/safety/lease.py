@@ -14,16 +14,21 @@ KEEPALIVE_NS = 300 * NS_PER_MS
 # After a restart or a freeze of the supervisor the holder's signs of life take a while to arrive.
 RESTORE_NS = 3000 * NS_PER_MS
 # Higher outranks lower: a person takes over from a policy, never the other way round.
+INSTRUCTED = "policy"  # the source that follows instructions
 RANKS = {"policy": 1, "topic": 1, "teleop": 2}
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Right of ``source`` (empty: nobody) to move the arm until ``expiry_ns``, under ``epoch``."""
+    """Right of ``source`` (empty: nobody) to move the arm until ``expiry_ns``, under ``epoch``.
+
+    ``instruction_id``: rows must be made for this instruction; 0: for any.
+    """
 
     source: str
     epoch: int
     expiry_ns: int
+    instruction_id: int = 0
 
 
 class LeaseTable:
@@ -38,6 +43,7 @@ class LeaseTable:
         self._epoch = first_epoch
         self._alive_until_ns = 0
         self._renewed_ns = 0
+        self._instruction_id = 0
 
     @property
     def holder(self) -> str:
@@ -72,6 +78,10 @@ class LeaseTable:
         if self._holder == source:
             self._alive_until_ns = now_ns + KEEPALIVE_NS
 
+    def set_instruction(self, instruction_id: int) -> None:
+        """Set the instruction in force, 0 for none; only the policy's leases name it."""
+        self._instruction_id = instruction_id
+
     def release(self, source: str) -> None:
         """Take authority from ``source``; nothing happens if it does not hold it."""
         if self._holder == source:
@@ -87,7 +97,12 @@ class LeaseTable:
         self._renewed_ns = now_ns
         if self._holder and now_ns > self._alive_until_ns:
             self._change("")
-        return Lease(self._holder, self._epoch, now_ns + LEASE_NS if self._holder else 0)
+        return Lease(
+            self._holder,
+            self._epoch,
+            now_ns + LEASE_NS if self._holder else 0,
+            self._instruction_id if self._holder == INSTRUCTED else 0,
+        )
 
     def _change(self, holder: str) -> None:
         self._holder = holder

@@ -24,7 +24,12 @@ from vla_ros.control.host import build_host
 from vla_ros.control.segments import write_segment
 from vla_ros.control.state import to_robot_state
 from vla_ros.latency.buffer import BufferContext, LatentBuffer
-from vla_ros.latency.stamping import InferenceTimes, stamp_latent, validity_ns
+from vla_ros.latency.stamping import (
+    InferenceTimes,
+    soft_validity_ns,
+    stamp_latent,
+    validity_ns,
+)
 from vla_ros.policies.base import SlowPolicy
 from vla_ros.policies.classical_fast import ClassicalFastPolicy
 from vla_ros.policies.classical_slow import ClassicalSlowPolicy
@@ -197,12 +202,14 @@ class LockstepRunner:
         times = InferenceTimes(
             request_ns=self._now_ns, start_ns=self._now_ns, end_ns=ready_ns, publish_ns=ready_ns
         )
+        valid_ns = validity_ns(int(self._slow.max_age_s * NS_PER_S), latency_ns, period_ns)
         stamp = stamp_latent(
             observation,
             tensors,
             times,
             seq=self._latent_seq,
-            validity_ns=validity_ns(int(self._slow.max_age_s * NS_PER_S), latency_ns, period_ns),
+            validity_ns=valid_ns,
+            soft_validity_ns=soft_validity_ns(valid_ns, latency_ns, period_ns),
         )
         return _Pending(Latent(tensors=tensors, stamp=stamp), ready_ns)
 
