@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vla_ros.latency.buffer import Admission, BufferContext, LatentBuffer
 from vla_ros.latency.stamp import LatencyStamp, StampKind
-from vla_ros.latency.stamping import validity_ns
+from vla_ros.latency.stamping import soft_validity_ns, validity_ns
 from vla_ros.types import Latent
 
 MS = 1_000_000
@@ -101,3 +101,17 @@ def test_whatever_arrives_only_younger_valid_latents_of_the_context_come_out(arr
 def test_validity_is_twice_p95_plus_period_but_never_beyond_max_age():
     assert validity_ns(8000, 500, 500) == 1500
     assert validity_ns(1000, 500, 500) == 1000
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "period_ms", "validity_ms", "soft_ms"),
+    [
+        (300, 300, 900, 600),  # until the next one is normally there
+        (5000, 5000, 6000, 4500),  # where the policy itself sets the limit: three quarters
+        (0, 100, 100, 0),  # too short to slow down gently
+    ],
+)
+def test_latent_is_followed_at_full_speed_until_the_next_one_is_due(
+    latency_ms, period_ms, validity_ms, soft_ms
+):
+    assert soft_validity_ns(validity_ms * MS, latency_ms * MS, period_ms * MS) == soft_ms * MS

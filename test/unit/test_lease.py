@@ -155,3 +155,17 @@ def test_epoch_rises_whenever_the_holder_changes_and_never_falls(
         if after.source != before.source:
             assert after.epoch > before.epoch
         before = after
+
+
+def test_instruction_is_named_in_leases_of_the_policy_only() -> None:
+    table = held_by("policy")
+    table.set_instruction(7)
+    assert table.renewed(NOW_NS).instruction_id == 7
+    table.claim("teleop", NOW_NS)
+    assert table.renewed(NOW_NS).instruction_id == 0
+    table.release("teleop")
+    assert table.renewed(NOW_NS).instruction_id == 0
+    table.claim("policy", NOW_NS)
+    assert table.renewed(NOW_NS).instruction_id == 7
+    table.set_instruction(0)
+    assert table.renewed(NOW_NS).instruction_id == 0

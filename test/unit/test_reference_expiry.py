@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Old rows are passed more slowly, rows of an old instruction end, and no row outlives its expiry."""
+"""Old rows are passed more slowly, those of an old instruction end, none outlives its expiry."""
 
 from __future__ import annotations
 

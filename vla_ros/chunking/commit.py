@@ -17,6 +17,7 @@ from vla_ros.latency.estimator import DelayEstimator
 from vla_ros.types import RobotState, Segment
 
 _OLD_ROWS = 3  # of another instruction that may still be executed
+_SHORTEST_REST_NS = 5_000_000  # a shorter rest would have expired before the control host sees it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class ChunkCommitter:
         if running is None or context.epoch != old.epoch or state is None:
             return None
         keep_ns = min(self._limits.braking_ns(state), _OLD_ROWS * running.stamp.dt_ns)
-        until_ns = min(now_ns + keep_ns, running.valid_until_ns)
+        until_ns = min(now_ns + max(keep_ns, _SHORTEST_REST_NS), running.valid_until_ns)
         return dataclasses.replace(
             running, valid_until_ns=until_ns, stamp=running.stamp.replace(publish_ns=now_ns)
         )
