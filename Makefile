@@ -8,7 +8,7 @@ SECONDS ?= 60
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench sanitize fuzz lint lock clean
+.PHONY: help setup demo test bench sanitize fuzz fuzz-execution lint lock clean
 
 help:
 	@echo "make demo    run the simulated demonstration; watch it in the browser"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench   run the benchmark and write its report"
 	@echo "make sanitize  run the C++ core under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz    feed the control law random bytes under the sanitizers; SECONDS=600"
+	@echo "make fuzz-execution  play chunks, leases and clocks in disorder; goes on where it left off"
 	@echo "make lint    check style, types, formatting and import boundaries"
 	@echo "make setup   only set up .venv, which the others do by themselves"
 	@echo "make clean   remove .venv and everything that was built"
@@ -38,6 +39,9 @@ sanitize: setup
 
 fuzz: setup
 	@$(BIN)/python tools/core_checks.py fuzz --seconds $(SECONDS)
+
+fuzz-execution: setup
+	@$(BIN)/python test/sim/fuzz_execution.py --seconds $(SECONDS)
 
 lint: setup
 	@tools/lint.sh
