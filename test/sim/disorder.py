@@ -82,7 +82,6 @@ class World:
         self.rig, self.host = rig, rig.host
         self.reader = core.StateReader(rig.prefix)
         self.period_ns = round(1e9 / rig.config.rate_hz)
-        self.numbers = itertools.count(1)
         self.epoch = self.episode = self.instruction = 10
         self.home = np.array(self.host.state()["position"])
         self.counts: Counter[str] = Counter()
@@ -112,6 +111,7 @@ class World:
 
     def _begin(self, is_fast: bool) -> None:
         self.is_fast = is_fast
+        self.numbers = itertools.count(1)  # anew, so that a sequence does the same at any time
         self.tape = Tape(self.period_ns, self.rig.config.brake_m_s2, ROW_NS)
         self.head = self.reader.head
         self.pending: list[tuple[int, int, Callable[[], None]]] = []

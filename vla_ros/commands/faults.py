@@ -19,6 +19,7 @@ import numpy as np
 from vla_ros.bringup import BringupConfig, nodes_for
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
+from vla_ros.commands.stop_trials import are_in_time, render_stops, run_stops, write_stops
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
 from vla_ros.sim.prepare import prepare_scene
@@ -34,7 +35,6 @@ _KEEPALIVE_S = 0.3
 _GRACE_S = 0.5
 _OBSERVE_S = 3.0
 _TORQUE_RATE = 1.0  # N·m per tick
-_TWO_TICKS_MS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ class FaultOptions:
         "auto", "scheduling of the control thread", choices=("auto", "fifo", "normal")
     )
     json: str = setting("", "file for the results")
+    results: str = setting("", "folder for stop.csv and stop.md; empty: none are written")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -81,7 +82,6 @@ def run(namespace: argparse.Namespace) -> int:
     trials: list[Trial] = []
     say(f"{'node':<16} {'fault':<8} {'rest':>8} {'bound':>8}  torque  then")
     names = [name.strip() for name in options.nodes.split(",") if name.strip()]
-    stop_ms: list[tuple[float, float]] = []
     with _running(options) as rig:
         for seed, name in enumerate(n for n in names if n != "control_node"):
             for fault in ("SIGKILL", "SIGSTOP"):
@@ -90,19 +90,19 @@ def run(namespace: argparse.Namespace) -> int:
         if "control_node" in names:
             trials.append(_freeze_control(rig, limits))
             _say_trial(trials[-1])
-        stop_ms = _stops(rig, options.stops)
+        stops = run_stops(rig, options.stops, say)
     ok = all(trial.ok for trial in trials)
-    if stop_ms:
-        published, received = np.array(stop_ms).T
-        p99 = float(np.percentile(published, 99))
-        say(
-            f"stop, executor and slow node frozen, n = {len(stop_ms)}: published to hold "
-            f"p50 {np.median(published):.1f} ms, p99 {p99:.1f} ms, max {published.max():.1f} ms; "
-            f"received to hold max {received.max():.2f} ms"
-        )
-        ok = ok and p99 <= 50.0 and float(received.max()) <= _TWO_TICKS_MS
+    if stops:
+        say(render_stops(stops))
+        ok = ok and are_in_time(stops)
+        if options.results:
+            write_stops(stops, Path(options.results))
     if options.json:
-        results = {"trials": [asdict(t) for t in trials], "stop_ms": stop_ms, "ok": ok}
+        results = {
+            "trials": [asdict(t) for t in trials],
+            "stops": [asdict(t) for t in stops],
+            "ok": ok,
+        }
         Path(options.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
     say("every bound kept" if ok else "a bound was broken")
     return 0 if ok else 1
@@ -200,24 +200,6 @@ def _freeze_control(rig: FaultRig, limits: np.ndarray) -> Trial:
         outcome=outcome,
         ok=violations == 0 and outcome == "verified",
     )
-
-
-def _stops(rig: FaultRig, n: int) -> list[tuple[float, float]]:
-    """Stop during motion with both policy processes frozen."""
-    times: list[tuple[float, float]] = []
-    for i in range(n):
-        result = rig.begin_motion(i, instruction_for_seed(i))
-        for name in ("executor_node", "vla_node"):
-            rig.signal(name, signal.SIGSTOP)
-        try:
-            times.append(rig.stop_once())
-        finally:
-            for name in ("executor_node", "vla_node"):
-                rig.signal(name, signal.SIGCONT)
-        rig.wait("the end of the task", result.done, 5.0)
-        rig.resume()
-        rig.pause(0.2)
-    return times
 
 
 def _say_trial(t: Trial) -> None:

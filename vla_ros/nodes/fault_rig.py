@@ -30,6 +30,7 @@ from vla_ros.types import ControlMode
 
 AT_REST_M_S = 0.005
 _STAYS_S = 0.15
+_BRAKING_S = 0.25  # from the fastest reference to rest
 _MOVING_M_S = 0.15
 
 
@@ -153,19 +154,37 @@ class FaultRig:
         """Return the latest hard expiry of all segments in force since the trace began [ns]."""
         return self._valid_until_ns
 
-    def stop_once(self) -> tuple[float, float]:
-        """Publish a stop; return (published to hold [ms], received to hold [ms])."""
-        count = self._reader.latest()["stop_count"]
+    def stop_once(self) -> dict[str, Any]:
+        """Publish a stop and return what it took, by the names of a stop trial."""
+        self.start_trace()
+        before = self._reader.latest()
+        count = before["stop_count"]
         published_ns = core.monotonic_ns()
         self._stop_pub.publish(Empty())
         self.wait("the stop", lambda: self._reader.latest()["stop_count"] > count, 2.0, 0.001)
         record = self._reader.latest()
-        if record["mode"] != ControlMode.STOPPED:
+        self.pause(_BRAKING_S)
+        trace = self.trace()
+        requested_ns = record["stop_requested_ns"]
+        after = trace.tick_ns > requested_ns
+        holding = np.flatnonzero(after & (trace.mode == ControlMode.STOPPED))
+        if not holding.size:
             raise FaultError(f"after a stop the mode is {ControlMode(record['mode']).name}")
-        return (
-            (record["stop_received_ns"] - published_ns) / NS_PER_MS,
-            (record["stop_received_ns"] - record["stop_requested_ns"]) / NS_PER_MS,
-        )
+        hold_ns = int(trace.tick_ns[holding[0]])
+        resting = holding[trace.ref_speed_m_s[holding] < AT_REST_M_S]
+        return {
+            "speed_m_s": round(float(np.linalg.norm(before["ref_twist"][:3])), 4),
+            "published_ms": (hold_ns - published_ns) / NS_PER_MS,
+            "received_ms": (hold_ns - requested_ns) / NS_PER_MS,
+            "ticks": int((after[: holding[0] + 1]).sum()),
+            "rest_ms": (
+                (int(trace.tick_ns[resting[0]]) - hold_ns) / NS_PER_MS
+                if resting.size
+                else float("inf")
+            ),
+            # Once it holds nothing else takes over.
+            "stopped": bool((trace.mode[holding[0] :] == ControlMode.STOPPED).all()),
+        }
 
     def resume(self) -> None:
         """Let segments be accepted again."""
