@@ -328,10 +328,8 @@ class World:
             segment.valid_until_ns,
             segment.epoch,
             segment.stamp.instruction_id,
+            is_rogue,
         )
-        if is_rogue:
-            # Whoever writes past the executor may write what the executor has given up.
-            self.tape.changes.clear()
 
     # --- what is produced -----------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Written:
     valid_until_ns: int
     epoch: int
     instruction: int
+    is_rogue: bool = False  # not by the executor, which can answer for its own only
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _check_task(tape, tick, origin, segment, ticks, fastest, found) -> None:
         is_old = (
             origin.episode == change.old_episode and origin.instruction == change.old_instruction
         )
-        if not is_old or change.at_ns > tick:
+        if not is_old or change.at_ns > tick or segment.is_rogue:
             continue
         seen = (ticks >= change.at_ns) & (ticks <= change.at_ns + SHORTEST_REST_NS)
         if not seen.any():
