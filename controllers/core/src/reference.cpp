@@ -13,6 +13,7 @@ namespace
 {
 
 constexpr double kLongestTick_s = 0.01;
+constexpr int64_t kLongestRow_ns = 1'000'000'000;
 constexpr int64_t kInstructionRows = 3;  // of the old instruction that may still be executed
 
 /// Shorten a vector to at most `limit`.
@@ -119,8 +120,9 @@ int64_t ReferenceGenerator::instruction_grace_ns() const noexcept
     twist_.head<3>().norm() / config_.brake_m_s2, twist_.tail<3>().norm() / config_.brake_rad_s2);
   const auto n = static_cast<int64_t>(segment_.n_rows);
   const int64_t span_ns = segment_.rows[n - 1].target_ns - segment_.rows[0].target_ns;
-  const int64_t rows_ns = n > 1 ? kInstructionRows * (span_ns / (n - 1)) : 0;
-  return std::min(static_cast<int64_t>(1e9 * braking_s), rows_ns);
+  // Bounded before it is multiplied: times of rows may be anything that increases.
+  const int64_t row_ns = n > 1 ? std::min(span_ns / (n - 1), kLongestRow_ns) : 0;
+  return std::min(static_cast<int64_t>(1e9 * braking_s), kInstructionRows * row_ns);
 }
 
 void ReferenceGenerator::release() noexcept

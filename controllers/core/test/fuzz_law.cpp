@@ -180,6 +180,19 @@ void fill_segment(ByteSource & in, SegmentRecord & s, int64_t now_ns)
   }
 }
 
+LatencyStamp make_stamp(ByteSource & in, int64_t now_ns)
+{
+  LatencyStamp stamp{};
+  const auto instant = [&]
+  { return in.byte() % 8 == 0 ? in.raw<int64_t>() : now_ns + 1'000'000 * (in.byte() - 64); };
+  stamp.soft_expire_ns = in.byte() % 4 == 0 ? 0 : instant();
+  stamp.hard_expire_ns = in.byte() % 4 == 0 ? 0 : instant();
+  stamp.clock_err_ns = in.byte() % 8 == 0 ? in.raw<int64_t>() : 0;
+  stamp.capture_oldest_ns = in.byte() % 4;
+  stamp.instruction_id = in.byte() % 3;
+  return stamp;
+}
+
 void run_segments(ByteSource & in)
 {
   ReferenceConfig config;
@@ -192,10 +205,14 @@ void run_segments(ByteSource & in)
   {
     segment = SegmentRecord{};
     fill_segment(in, segment, now_ns);
+    const LatencyStamp stamp = make_stamp(in, now_ns);
+    if (in.byte() % 4 == 0) reference.set_instruction(in.byte() % 3, now_ns);
+    end_with_stamp(segment, stamp);
     const SegmentLimits limits{3.0 * config.max_speed_m_s, 3.0 * config.max_speed_rad_s};
-    if (check_segment(segment, now_ns, limits) == Rejection::kNone)
+    const Rejection reason = check_segment(segment, now_ns, limits);
+    if (reason == Rejection::kNone && reference.is_of_instruction(stamp))
     {
-      reference.accept(segment, static_cast<uint64_t>(arrival), LatencyStamp{}, now_ns);
+      reference.accept(segment, static_cast<uint64_t>(arrival), stamp, now_ns);
     }
     for (int tick = 0; tick < 20; ++tick)
     {
@@ -205,6 +222,7 @@ void run_segments(ByteSource & in)
       require(reference.pose().position.allFinite(), "reference position is finite");
       require(reference.pose().rotation.coeffs().allFinite(), "reference rotation is finite");
       require(reference.twist().allFinite(), "reference twist is finite");
+      require(reference.speed_scale() >= 0.0 && reference.speed_scale() <= 1.0, "scale 0 to 1");
       require(reference.rows_after_expiry() == 0, "no row is executed after its segment's end");
       if (reference.mode() == Mode::kTrack)
       {
