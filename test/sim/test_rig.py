@@ -81,7 +81,7 @@ def test_a_policy_that_stands_still_leaves_the_arm_at_rest(runner: RigRunner) ->
 def test_age_makes_the_difference_on_a_belt(runner: RigRunner) -> None:
     belt = ScenarioConfig(task="belt", limit_s=7.0)
     slow = DelayConfig(mean_ms=1000.0)
-    split = {"strategy": "timed", "split": True, "warm_start": True}
+    split = {"strategy": "timed", "split": True, "warm_start": True, "admits": True}
     told = runner.run(case(scenario=belt, delay=slow, **split), SEED)
     untold = runner.run(case(scenario=belt, delay=slow, stamps="fresh", **split), SEED)
     assert told.track_rmse_m < 0.3 * untold.track_rmse_m  # no turn yet within 7 s

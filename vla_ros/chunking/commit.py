@@ -14,7 +14,8 @@ from vla_ros.chunking.segment import segment_of
 from vla_ros.clock import NS_PER_S
 from vla_ros.latency.admission import Admission, BufferContext
 from vla_ros.latency.estimator import DelayEstimator
-from vla_ros.types import RobotState, Segment
+from vla_ros.latency.stamp import LatencyStamp
+from vla_ros.types import ActionChunk, RobotState, Segment
 
 _OLD_ROWS = 3  # of another instruction that may still be executed
 _SHORTEST_REST_NS = 5_000_000  # a shorter rest would have expired before the control host sees it
@@ -107,27 +108,36 @@ class ChunkCommitter:
         )
 
     def offer(self, offered: StampedChunk, now_ns: int) -> Commitment:
-        """Take a chunk that arrived at ``now_ns`` if it may be executed."""
+        """Take a chunk that arrived at ``now_ns`` if it may be executed, and commit its rows."""
+        verdict = self.admit(offered, now_ns)
+        if verdict.admission is not Admission.ACCEPTED:
+            return Commitment(verdict=verdict)
+        chunk = offered.chunk
+        if verdict.is_synchronous:
+            chunk = dataclasses.replace(chunk, target0_ns=now_ns)
+        return Commitment(verdict=verdict, segment=self.commit(chunk, offered.stamp))
+
+    def admit(self, offered: StampedChunk, now_ns: int) -> ChunkVerdict:
+        """Judge a chunk that arrived at ``now_ns`` and learn its delay; commits nothing."""
         verdict = self._admission.offer(offered, now_ns, self.running_until_ns(now_ns))
         if verdict.asks_again:
             self._delays.expect_at_least(verdict.delay_ns)
             self._must_ask = True
-        if verdict.admission is not Admission.ACCEPTED:
-            return Commitment(verdict=verdict)
-        chunk, stamp = offered.chunk, offered.stamp
-        if stamp.request_ns:
-            self._delays.add(stamp, now_ns)
-        if verdict.is_synchronous:
-            chunk = dataclasses.replace(chunk, target0_ns=now_ns)
+        if verdict.admission is Admission.ACCEPTED and offered.stamp.request_ns:
+            self._delays.add(offered.stamp, now_ns)
+        return verdict
+
+    def commit(self, rows: ActionChunk, stamp: LatencyStamp) -> Segment:
+        """Return the rows as the segment that runs from now on; ``stamp``: their newest cause."""
         stamp = stamp.replace(
-            target0_ns=chunk.target0_ns,
-            dt_ns=chunk.dt_ns,
-            horizon=chunk.horizon,
-            committed_len=self._delays.commit_rows(chunk.dt_ns, chunk.horizon),
+            target0_ns=rows.target0_ns,
+            dt_ns=rows.dt_ns,
+            horizon=rows.horizon,
+            committed_len=self._delays.commit_rows(rows.dt_ns, rows.horizon),
         )
-        self._running = segment_of(chunk, stamp)
+        self._running = segment_of(rows, stamp)
         self._must_ask = False
-        return Commitment(verdict=verdict, segment=self._running)
+        return self._running
 
     def running_until_ns(self, now_ns: int) -> int:
         """Return when the rows that are executed now will end [ns]; ``now_ns`` without any."""

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat, StampedChunk
+from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
 from vla_ros.chunking.commit import BrakeLimits, ChunkCommitter
+from vla_ros.chunking.planner import ChunkPlanner
 from vla_ros.chunking.segment import position_at, stamp_chunk
+from vla_ros.chunking.strategies.base import PolicyCapabilities, Strategy
+from vla_ros.chunking.strategies.registry import make_strategy
 from vla_ros.errors import VlaRosError
+from vla_ros.latency.admission import Admission
 from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.perception import tick_code
 from vla_ros.policies.base import FastPolicy
@@ -47,14 +51,29 @@ class ChunkExecutor:
     """
 
     def __init__(
-        self, policy: FastPolicy, buffer: LatentBuffer, limits: BrakeLimits | None = None
+        self,
+        policy: FastPolicy,
+        buffer: LatentBuffer,
+        limits: BrakeLimits | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
         self._policy = policy
         self._buffer = buffer
         form = ChunkFormat(dt_ns=policy.chunk_dt_ns, horizon=policy.chunk_rows)
         self._committer = ChunkCommitter(ChunkAdmission(form), limits=limits)
+        self.capabilities = PolicyCapabilities(
+            horizon=policy.chunk_rows, dt_ns=policy.chunk_dt_ns, has_split_latent=True
+        )
+        first = strategy or make_strategy("timed", self.capabilities)
+        self._planner = ChunkPlanner(first, self._committer)
         self._running: ActionChunk | None = None
+        self._newest: ActionChunk | None = None
         self._seq = 0
+
+    @property
+    def planner(self) -> ChunkPlanner:
+        """What asks, admits, joins and commits; its strategy can be changed at any time."""
+        return self._planner
 
     @property
     def committer(self) -> ChunkCommitter:
@@ -64,7 +83,7 @@ class ChunkExecutor:
     def reset(self) -> None:
         """Forget the running plan and the policy's memory: a new episode or instruction begins."""
         self._policy.reset()
-        self._committer.reset()
+        self._planner.reset()
         self._running = None
 
     def set_context(
@@ -79,7 +98,7 @@ class ChunkExecutor:
             return None
         self._buffer.set_context(context)
         epoch = self._committer.admission.context.epoch
-        rest = self._committer.set_context(_of_chunks(context, epoch), now_ns, state)
+        rest = self._planner.set_context(_of_chunks(context, epoch), now_ns, state)
         self._policy.reset()
         self._running = None
         return rest
@@ -91,7 +110,7 @@ class ChunkExecutor:
         the valid rows it has, brakes and holds.
         """
         context = self._buffer.context
-        self._committer.set_context(_of_chunks(context, epoch), now_ns, None)
+        self._planner.set_context(_of_chunks(context, epoch), now_ns, None)
         latent = self._buffer.newest_usable(now_ns)
         if latent is None:
             self._running = None
@@ -102,31 +121,44 @@ class ChunkExecutor:
             instruction_id=context.instruction_id,
             episode_id=context.episode_id,
         )
-        try:
-            chunk = self._policy.decode(latent, observation, now_ns)
-        except VlaRosError as error:
-            return StepResult(starved_reason=f"fast policy: {error}")
-        self._seq += 1
-        stamp = stamp_chunk(chunk, latent, state, seq=self._seq, epoch=epoch, now_ns=now_ns)
-        commitment = self._committer.offer(StampedChunk(chunk=chunk, stamp=stamp), now_ns)
-        segment = commitment.segment
-        if segment is None:
-            return StepResult(
-                starved_reason=f"rows of the fast policy refused: "
-                f"{commitment.verdict.admission.value}"
-            )
+        refusal = self._decode(latent, observation, now_ns, epoch)
+        planned = None if refusal else self._planner.plan(now_ns, observation)
+        if planned is None or self._newest is None:
+            return StepResult(starved_reason=refusal or "no rows to execute")
+        # What the policy says of itself holds for its newest rows, however they were joined.
+        chunk = dataclasses.replace(planned.rows, phase=self._newest.phase, done=self._newest.done)
         seam_m = 0.0
         if self._running is not None:
             step = position_at(chunk, now_ns) - position_at(self._running, now_ns)
             seam_m = float(np.linalg.norm(step))
         self._running = chunk
         return StepResult(
-            segment=segment,
+            segment=planned.segment,
             chunk=chunk,
             latent_age_ms=latent.stamp.age_ns(now_ns) * 1e-6,
             latent_age_true_ms=true_age_ms(latent, now_ns),
             seam_m=seam_m,
         )
+
+    def _decode(self, latent: Latent, observation: Observation, now_ns: int, epoch: int) -> str:
+        """Ask the policy if the strategy wants to; return why there are no rows of it, if so."""
+        request = self._planner.request(now_ns, observation)
+        if request is None:
+            return ""
+        try:
+            chunk = self._policy.decode(latent, request.observation, now_ns)
+        except VlaRosError as error:
+            self._planner.give_up(request)
+            return f"fast policy: {error}"
+        self._seq += 1
+        stamp = stamp_chunk(
+            chunk, latent, observation.state, seq=self._seq, epoch=epoch, now_ns=now_ns
+        )
+        verdict = self._planner.offer((chunk,), request, stamp, now_ns)
+        if verdict.admission is Admission.ACCEPTED:
+            self._newest = chunk
+            return ""
+        return f"rows of the fast policy refused: {verdict.admission.value}"
 
 
 def true_age_ms(latent: Latent, now_ns: int) -> float:
