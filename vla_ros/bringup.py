@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vla_ros.chunking.strategies.registry import strategy_names
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
 from vla_ros.errors import ConfigError
@@ -32,6 +33,9 @@ class BringupConfig:
         choices=SCENES,
     )
     policy: str = setting("classical", "slow and fast policy", choices=SLOW_POLICIES)
+    strategy: str = setting(
+        "timed", "how chunks are joined; docs/strategies.md", choices=strategy_names()
+    )
     slow_latency_ms: float = setting(
         300.0,
         "stretch every slow inference to this duration; 0 leaves it as fast as it is",
@@ -113,7 +117,11 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
     if config.scene == "none":
         return nodes
     nodes += [
-        NodeSpec(name="executor_node", parameters=prefix | {"policy": config.policy}, nice=5),
+        NodeSpec(
+            name="executor_node",
+            parameters=prefix | {"policy": config.policy, "strategy": config.strategy},
+            nice=5,
+        ),
         NodeSpec(name="camera_node", parameters=prefix | model, nice=10),
         NodeSpec(name="vla_node", parameters=prefix | slow, nice=15),
         NodeSpec(name="task_node", parameters={"policy": config.policy}, nice=10),

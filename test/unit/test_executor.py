@@ -8,7 +8,7 @@ import pytest
 from test_chunk_commit import state
 
 from vla_ros.chunking.executor import ChunkExecutor
-from vla_ros.errors import PolicyError
+from vla_ros.errors import ConfigError, PolicyError
 from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.latency.stamp import LatencyStamp, StampKind
 from vla_ros.types import ActionChunk, Latent
@@ -126,3 +126,24 @@ def test_bad_policy_starves_the_arm_with_a_reason(fast, value, reason):
     result = fast.step()
     assert result.segment is None
     assert reason in result.starved_reason
+
+
+def test_strategy_can_be_changed_while_it_runs(fast):
+    fast.see(NOW - 100 * MS)
+    fast.step()
+    fast.executor.use("synchronous")
+    asked = len(fast.policy.twists)
+    steps = [fast.step(NOW + k * 33 * MS) for k in range(1, 10)]
+    # The first step asks; the rows of that chunk are executed without asking again.
+    assert len(fast.policy.twists) == asked + 1
+    assert all(step.segment is not None for step in steps)
+    assert steps[-1].segment.target_ns[-1] == steps[0].segment.target_ns[-1]
+    fast.executor.use("timed")
+    fast.step(NOW + 330 * MS)
+    assert len(fast.policy.twists) == asked + 2
+
+
+def test_strategy_that_the_policy_cannot_serve_is_refused(fast):
+    with pytest.raises(ConfigError, match="rtc_vjp needs"):
+        fast.executor.use("rtc_vjp")
+    assert fast.executor.strategy_name == "timed"

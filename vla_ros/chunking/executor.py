@@ -12,7 +12,7 @@ from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
 from vla_ros.chunking.commit import BrakeLimits, ChunkCommitter
 from vla_ros.chunking.planner import ChunkPlanner
 from vla_ros.chunking.segment import position_at, stamp_chunk
-from vla_ros.chunking.strategies.base import PolicyCapabilities, Strategy
+from vla_ros.chunking.strategies.base import PolicyCapabilities
 from vla_ros.chunking.strategies.registry import make_strategy
 from vla_ros.errors import VlaRosError
 from vla_ros.latency.admission import Admission
@@ -55,7 +55,7 @@ class ChunkExecutor:
         policy: FastPolicy,
         buffer: LatentBuffer,
         limits: BrakeLimits | None = None,
-        strategy: Strategy | None = None,
+        strategy: str = "timed",
     ) -> None:
         self._policy = policy
         self._buffer = buffer
@@ -64,8 +64,8 @@ class ChunkExecutor:
         self.capabilities = PolicyCapabilities(
             horizon=policy.chunk_rows, dt_ns=policy.chunk_dt_ns, has_split_latent=True
         )
-        first = strategy or make_strategy("timed", self.capabilities)
-        self._planner = ChunkPlanner(first, self._committer)
+        self._strategy_name = strategy
+        self._planner = ChunkPlanner(make_strategy(strategy, self.capabilities), self._committer)
         self._running: ActionChunk | None = None
         self._newest: ActionChunk | None = None
         self._seq = 0
@@ -79,6 +79,20 @@ class ChunkExecutor:
     def committer(self) -> ChunkCommitter:
         """What admits the chunks; its counts say why some were not."""
         return self._committer
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy in use, as the registry calls it."""
+        return self._strategy_name
+
+    def use(self, strategy: str) -> None:
+        """Join chunks another way from the next step on.
+
+        Raises:
+            ConfigError: if there is none of this name, or the policy lacks what it needs.
+        """
+        self._planner.use(make_strategy(strategy, self.capabilities))
+        self._strategy_name = strategy
 
     def reset(self) -> None:
         """Forget the running plan and the policy's memory: a new episode or instruction begins."""

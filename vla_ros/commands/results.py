@@ -46,7 +46,7 @@ def write_results(
             robot=bringup.robot,
             task="pick and place by colour",
             policy=bringup.policy,
-            strategy="newest usable latent, time-indexed",
+            strategy=bringup.strategy,
             wall_s=wall_s,
             results=results,
             recording_path=str(folder),

@@ -12,6 +12,7 @@ from vla_ros_msgs.msg import ExecutorStatus, TaskState
 
 import vla_ros_core as core
 from vla_ros.chunking.executor import ChunkExecutor, StepResult
+from vla_ros.chunking.strategies.registry import negotiate, strategy_names
 from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.segments import write_segment
@@ -40,6 +41,9 @@ class ExecutorNodeConfig:
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
     base_frame: str = setting("fr3_link0", "frame the rows are expressed in", read_only=True)
     policy: str = setting("classical", "fast policy", choices=FAST_POLICIES, read_only=True)
+    strategy: str = setting(
+        "timed", "how chunks are joined; can be changed while it runs", choices=strategy_names()
+    )
     rate_hz: float = setting(30.0, "chunks per second", unit="Hz", ge=1.0, le=200.0, read_only=True)
 
     def __post_init__(self) -> None:
@@ -65,6 +69,7 @@ class ExecutorNode(VlaNode):
         """Load the policy; open latents, state, lease and the segment ring."""
         self._buffer = LatentBuffer()
         self._executor = ChunkExecutor(make_fast_policy(config.policy), self._buffer)
+        self._strategy = self._choose(config.strategy)
         self._latents = RingReader(f"{config.shm_prefix}.latent")
         self._state = StateReader(config.shm_prefix)
         self._lease = core.LeaseReader(config.shm_prefix)
@@ -89,9 +94,19 @@ class ExecutorNode(VlaNode):
         """Give the segment ring back."""
         self._segments.close()
 
+    def on_config_change(self, config: ExecutorNodeConfig) -> None:
+        """Take over another strategy at the next step of the loop."""
+        self._strategy = self._choose(config.strategy)
+
+    def _choose(self, wanted: str) -> str:
+        name, reason = negotiate(self._executor.capabilities, wanted)
+        self.get_logger().info(f"strategy: {reason}")
+        return name
+
     def health(self) -> NodeHealth:
         """Say whether the fast loop has what it needs."""
-        values = dict(self._counts) | {a.value: n for a, n in self._buffer.counts.items()}
+        values: dict[str, object] = {"strategy": self._executor.strategy_name, **self._counts}
+        values |= {a.value: n for a, n in self._buffer.counts.items()}
         chunks = self._executor.committer.admission.counts
         values |= {f"chunks: {a.value}": n for a, n in chunks.items()}
         if self._task.status == TaskState.RUNNING and self._last.segment is None:
@@ -104,6 +119,8 @@ class ExecutorNode(VlaNode):
 
     def _step(self, now_ns: int) -> None:
         task = self._task
+        if self._strategy != self._executor.strategy_name:
+            self._executor.use(self._strategy)
         if task.status != TaskState.RUNNING:
             self._last = StepResult(starved_reason="no task")
             self._chunk_times_ns.clear()

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python half as one: what is asked for, admitted, joined and committed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from strategy_samples import DT_NS, able, capabilities, make_chunk
+from test_chunk_commit import state
+
+from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
+from vla_ros.chunking.commit import ChunkCommitter
+from vla_ros.chunking.planner import ChunkPlanner
+from vla_ros.chunking.strategies.base import InferenceRequest
+from vla_ros.chunking.strategies.registry import make_strategy
+from vla_ros.latency.admission import Admission, BufferContext
+from vla_ros.latency.estimator import DelayConfig, DelayEstimator
+from vla_ros.latency.stamp import LatencyStamp, StampKind
+from vla_ros.types import Observation
+
+START = 100 * DT_NS
+
+
+def planner(name: str = "naive", *, admits: bool = True) -> ChunkPlanner:
+    form = ChunkFormat(dt_ns=DT_NS, horizon=8)
+    delays = DelayEstimator(DelayConfig(warmup=0))
+    made = ChunkPlanner(
+        make_strategy(name, able() if name.startswith("rtc") else capabilities()),
+        ChunkCommitter(ChunkAdmission(form), delays),
+        admits=admits,
+    )
+    made.set_context(BufferContext(episode_id=1, instruction_id=1), START, None)
+    return made
+
+
+def seen(instruction: int = 1) -> Observation:
+    return Observation(state=state(), instruction="go", instruction_id=instruction, episode_id=1)
+
+
+def stamped(
+    request: InferenceRequest, asked_ns: int, now_ns: int, **changes: object
+) -> LatencyStamp:
+    values: dict[str, object] = {
+        "kind": StampKind.CHUNK,
+        "seq": request.seq,
+        "episode_id": 1,
+        "instruction_id": 1,
+        "capture_oldest_ns": asked_ns,
+        "request_ns": asked_ns,
+        "publish_ns": now_ns,
+        "hard_expire_ns": asked_ns + 100 * DT_NS,
+    }
+    return LatencyStamp(**(values | changes))  # type: ignore[arg-type]
+
+
+def answer(made: ChunkPlanner, request: InferenceRequest, now_ns: int, **changes: object):
+    chunk = make_chunk(request.target0_ns, np.arange(8.0) / 100)
+    stamp = stamped(request, START, now_ns, **changes)
+    return made.offer((chunk,), request, stamp, now_ns)
+
+
+def asked(made: ChunkPlanner, now_ns: int = START) -> InferenceRequest:
+    request = made.request(now_ns, seen())
+    assert request is not None
+    return request
+
+
+def test_rows_of_an_answer_are_committed_under_its_stamp() -> None:
+    made = planner()
+    request = asked(made)
+    now_ns = START + 2 * DT_NS
+    assert made.plan(now_ns, seen()) is None
+    assert answer(made, request, now_ns).admission is Admission.ACCEPTED
+    planned = made.plan(now_ns, seen())
+    assert planned is not None
+    assert planned.segment.stamp.seq == request.seq
+    assert planned.segment.stamp.publish_ns == now_ns
+    assert planned.segment.target_ns[-1] == planned.rows.target0_ns + DT_NS * (
+        planned.rows.horizon - 1
+    )
+    assert made.committer.delays.latency_ns == 2 * DT_NS
+
+
+def test_one_answer_at_a_time_until_it_is_given_up() -> None:
+    made = planner()
+    request = asked(made)
+    assert made.request(START + DT_NS, seen()) is None
+    made.give_up(request)
+    assert made.request(START + 2 * DT_NS, seen()) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"instruction_id": 2}, Admission.WRONG_INSTRUCTION),
+        ({"episode_id": 2}, Admission.WRONG_EPISODE),
+        ({"hard_expire_ns": START + DT_NS}, Admission.EXPIRED),
+    ],
+)
+def test_what_is_not_admitted_never_reaches_the_strategy(
+    changes: dict[str, object], reason: Admission
+) -> None:
+    made = planner()
+    request = asked(made)
+    now_ns = START + 2 * DT_NS
+    assert answer(made, request, now_ns, **changes).admission is reason
+    assert made.plan(now_ns, seen()) is None
+    assert made.request(now_ns, seen()) is not None  # it is on its way no longer
+
+
+def test_clients_without_admission_take_all_of_it() -> None:
+    made = planner(admits=False)
+    request = asked(made)
+    now_ns = START + 2 * DT_NS
+    assert answer(made, request, now_ns, instruction_id=2).admission is Admission.ACCEPTED
+    assert made.plan(now_ns, seen()) is not None
+
+
+def test_results_asked_for_by_another_strategy_are_not_used() -> None:
+    made = planner("weighted_average")
+    request = asked(made)
+    made.use(make_strategy("naive", capabilities()))
+    now_ns = START + 2 * DT_NS
+    answer(made, request, now_ns)
+    assert made.plan(now_ns, seen()) is None
+
+
+def test_new_instruction_forgets_rows_and_requests() -> None:
+    made = planner()
+    request = asked(made)
+    answer(made, request, START + DT_NS)
+    assert made.plan(START + DT_NS, seen()) is not None
+    rest = made.set_context(
+        BufferContext(episode_id=1, instruction_id=2), START + 2 * DT_NS, state(0.15)
+    )
+    assert rest is not None
+    assert rest.valid_until_ns <= START + 5 * DT_NS
+    assert made.plan(START + 2 * DT_NS, seen(2)) is None
+    assert made.request(START + 2 * DT_NS, seen(2)) is not None
