@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vla_ros.latency.clock_domain import ClockGate
 from vla_ros.types import Latent
 
 
@@ -23,6 +24,7 @@ class Admission(enum.Enum):
     WRONG_SCHEMA = "wrong schema"
     NOT_FINITE = "not finite"
     FROM_FUTURE = "captured in the future"
+    FOREIGN_CLOCK = "clock of another host"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +43,17 @@ class LatentBuffer:
     in the same context, has not passed its hard expiry at the time asked for, and belongs to the
     episode and instruction in force.
 
+    Args:
+        clock: whose stamps can be understood here; None where there is only one clock, as in
+            virtual time.
+
     Thread-safety: one thread.
     """
 
     FUTURE_TOLERANCE_NS = 50_000_000
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ClockGate | None = None) -> None:
+        self._clock = clock
         self._context = BufferContext(episode_id=0, instruction_id=0)
         self._latent: Latent | None = None
         self._newest_capture_ns = 0
@@ -67,6 +74,12 @@ class LatentBuffer:
 
     def offer(self, latent: Latent, now_ns: int) -> Admission:
         """Take a latent if it is usable; return what became of it."""
+        stamp = latent.stamp if self._clock is None else self._clock.to_own(latent.stamp)
+        if stamp is None:
+            self.counts[Admission.FOREIGN_CLOCK] += 1
+            return Admission.FOREIGN_CLOCK
+        if stamp is not latent.stamp:
+            latent = replace(latent, stamp=stamp)
         admission = self._judge(latent, now_ns)
         self.counts[admission] += 1
         if admission is Admission.ACCEPTED:
