@@ -17,6 +17,7 @@ NODES = (
     "supervisor_node",
     "recorder_node",
     "viewer_node",
+    "latent_bridge_node",
 )
 
 
@@ -50,6 +51,8 @@ setup(
         *shared_files("launch", "config", "urdf"),
     ],
     install_requires=["numpy", "pyyaml"],
+    # What policy servers of others speak, for vla_ros/bench/buffer_experiment.py only.
+    extras_require={"bench": ["grpcio", "msgpack", "websockets"]},
     python_requires=">=3.11",
     zip_safe=False,
     author="vla_ros maintainers",

@@ -18,6 +18,8 @@ from vla_ros.sim.prepare import SceneFiles
 PACKAGE = "vla_ros"
 SIMULATED = "fr3"
 SCENES = ("table", "none")
+# Started by hand, on the host that needs them.
+OPTIONAL_NODES = ("latent_bridge_node",)
 
 ParameterValue = str | int | float | bool
 

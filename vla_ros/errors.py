@@ -22,6 +22,10 @@ class StaleDataError(VlaRosError):
     """Data is older than the caller may act on."""
 
 
+class OverwrittenError(StaleDataError):
+    """A slot of a ring was written anew while its entry was in use: what came of it is void."""
+
+
 class InstructionError(VlaRosError, ValueError):
     """An instruction cannot be understood; the message lists what can be asked for."""
 

@@ -12,14 +12,17 @@ pytest.importorskip("vla_ros_msgs")
 
 from builtin_interfaces.msg import Time
 from rclpy.serialization import deserialize_message, serialize_message
+from test_stamp import EXTREMES
 from vla_ros_msgs.msg import LatencyStamp as StampMsg
+from vla_ros_msgs.msg import Latent as LatentMsg
 from vla_ros_msgs.msg import NamedTensor
 
 from vla_ros.errors import ShapeError
+from vla_ros.latency.codec import encode_tensors
 from vla_ros.latency.stamp import STAMP_DTYPE, ClockDomain, LatencyStamp, StampFlags, StampKind
 from vla_ros.nodes import conversions
 from vla_ros.nodes.time_converter import TimeConverter
-from vla_ros.types import CameraFrame, CameraIntrinsics
+from vla_ros.types import CameraFrame, CameraIntrinsics, Latent
 
 pytestmark = pytest.mark.ros
 
@@ -52,6 +55,41 @@ def test_stamp_survives_message_and_wire_unchanged(seed: int) -> None:
     stamp = random_stamp(seed)
     data = serialize_message(conversions.stamp_to_msg(stamp))
     assert conversions.stamp_from_msg(deserialize_message(data, StampMsg)) == stamp
+
+
+@pytest.mark.parametrize(("name", "value"), EXTREMES)
+def test_extreme_values_of_a_stamp_survive_message_and_wire(name: str, value: object) -> None:
+    stamp = LatencyStamp(**({"kind": StampKind.LATENT} | {name: value}))  # type: ignore[arg-type]
+    data = serialize_message(conversions.stamp_to_msg(stamp))
+    assert conversions.stamp_from_msg(deserialize_message(data, StampMsg)) == stamp
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (StampMsg(kind=9), "StampKind"),
+        (StampMsg(clock_domain=4), "ClockDomain"),
+        (StampMsg(confidence=float("nan")), "confidence is nan"),
+    ],
+)
+def test_stamp_message_that_makes_no_sense_is_refused(message: StampMsg, reason: str) -> None:
+    with pytest.raises(ShapeError, match=reason):
+        conversions.stamp_from_msg(message)
+
+
+def test_latent_survives_message_and_wire_to_the_last_byte() -> None:
+    tensors = {"a": np.arange(5, dtype=np.float16), "b": np.zeros((0, 3)), "c": np.array(True)}
+    latent = Latent(tensors=tensors, stamp=random_stamp(0))
+    data = serialize_message(conversions.latent_to_msg(latent))
+    again = conversions.latent_from_msg(deserialize_message(data, LatentMsg))
+    assert encode_tensors(again.tensors) == encode_tensors(tensors)
+    assert again.stamp == latent.stamp
+
+
+def test_two_tensors_of_one_name_are_refused() -> None:
+    messages = conversions.tensors_to_msg({"x": np.zeros(1)}) * 2
+    with pytest.raises(ShapeError, match="two tensors are named 'x'"):
+        conversions.tensors_from_msg(messages)
 
 
 def test_stamp_message_has_the_fields_of_the_stamp() -> None:

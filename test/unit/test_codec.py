@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vla_ros.errors import ShapeError
-from vla_ros.latency.codec import decode_tensors, encode_tensors
+from vla_ros.latency.codec import decode_tensors, encode_into, encode_tensors, encoded_bytes
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
+DTYPES += ("int8", "int16", "uint16", "uint32", "uint64")
 ARRAYS = st.sampled_from(DTYPES).flatmap(
     lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0))
 )
@@ -80,3 +81,31 @@ def test_flipped_header_bytes_never_crash(data: st.DataObject) -> None:
         encoded[data.draw(st.integers(0, 90))] = data.draw(st.integers(0, 255))
     with suppress(ShapeError):
         decode_tensors(bytes(encoded))
+
+
+def test_big_endian_array_keeps_its_values() -> None:
+    value = np.arange(5, dtype=">i4")
+    decoded = decode_tensors(encode_tensors({"x": value}))["x"]
+    np.testing.assert_array_equal(decoded, value)
+    assert decoded.dtype == np.dtype("<i4")
+
+
+def test_values_lie_at_multiples_of_64_bytes_and_are_not_copied() -> None:
+    room = np.zeros(encoded_bytes(SAMPLE) + 128, dtype=np.uint8)
+    start = -room.ctypes.data % 64
+    buffer = room[start : start + encoded_bytes(SAMPLE)]
+    assert encode_into(SAMPLE, buffer) == len(buffer)
+    for value in decode_tensors(buffer).values():
+        assert value.ctypes.data % 64 == 0
+        assert buffer.ctypes.data <= value.ctypes.data < buffer.ctypes.data + len(buffer)
+
+
+def test_too_little_room_is_refused_with_both_sizes() -> None:
+    with pytest.raises(ShapeError, match=r"need \d+ bytes, there is room for 100"):
+        encode_into(SAMPLE, bytearray(100))
+
+
+def test_two_tensors_of_one_name_are_refused() -> None:
+    data = encode_tensors({"ab": np.zeros(1), "ac": np.zeros(1)}).replace(b"ac", b"ab")
+    with pytest.raises(ShapeError, match="two tensors are named 'ab'"):
+        decode_tensors(data)

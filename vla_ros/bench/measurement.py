@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One comparison, and the median of repeated calls."""
+"""One comparison."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +44,3 @@ def compared(
     return Measurement(
         name=name, ours=ours, alternative=alternative, ratio=ratio, unit=unit, n=n, what=what
     )
-
-
-def p50_us(function: Callable[[], object], n: int) -> float:
-    """Return the median duration [us]; the first tenth warms up and is left out."""
-    durations = np.empty(n)
-    for i in range(n):
-        start_ns = time.perf_counter_ns()
-        function()
-        durations[i] = time.perf_counter_ns() - start_ns
-    return float(np.median(durations[n // 10 :])) / 1000.0

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from vla_ros.bench.build import load_law_bench
-from vla_ros.bench.data import measure_handovers, measure_recording
+from vla_ros.bench.data import measure_recording
+from vla_ros.bench.handover import measure_handovers
 from vla_ros.bench.law import N_TICKS, measure_law
 from vla_ros.bench.loop import PRIORITIES, measure_loop, plot_loop
 from vla_ros.commands.options import add_options, read_options

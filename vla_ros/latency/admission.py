@@ -24,7 +24,7 @@ class Admission(enum.Enum):
     FROM_FUTURE = "captured in the future"
     WRONG_EPOCH = "wrong epoch"
     WRONG_MODEL = "wrong model"
-    WRONG_CLOCK = "other clock"
+    WRONG_CLOCK = "clock of another host"
     CLOCK_JUMP = "clock jumped"
     WRONG_FORMAT = "wrong dt or number of rows"
     NOT_UNIT = "quaternion not unit"

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from vla_ros.latency.admission import Admission, BufferContext, judge_stamp
+from vla_ros.latency.clock_domain import ClockGate
 from vla_ros.types import Latent
 
 __all__ = ["Admission", "BufferContext", "LatentBuffer"]
@@ -20,10 +22,15 @@ class LatentBuffer:
     in the same context, has not passed its hard expiry at the time asked for, and belongs to the
     episode and instruction in force.
 
+    Args:
+        clock: whose stamps can be understood here; None where there is only one clock, as in
+            virtual time.
+
     Thread-safety: one thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ClockGate | None = None) -> None:
+        self._clock = clock
         self._context = BufferContext(episode_id=0, instruction_id=0)
         self._latent: Latent | None = None
         self._newest_capture_ns = 0
@@ -44,6 +51,12 @@ class LatentBuffer:
 
     def offer(self, latent: Latent, now_ns: int) -> Admission:
         """Take a latent if it is usable; return what became of it."""
+        stamp = latent.stamp if self._clock is None else self._clock.to_own(latent.stamp)
+        if stamp is None:
+            self.counts[Admission.WRONG_CLOCK] += 1
+            return Admission.WRONG_CLOCK
+        if stamp is not latent.stamp:
+            latent = replace(latent, stamp=stamp)
         admission = self._judge(latent, now_ns)
         self.counts[admission] += 1
         if admission is Admission.ACCEPTED:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
+import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +65,7 @@ STAMP_DTYPE = np.dtype(
     ]
 )
 assert STAMP_DTYPE.itemsize == STAMP_BYTES
+assert STAMP_DTYPE.names is not None
 
 
 class StampKind(enum.IntEnum):
@@ -166,15 +170,24 @@ class LatencyStamp:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
+    def __post_init__(self) -> None:
+        if len(self.clock_id) != 16:
+            raise ShapeError(f"clock_id has 16 bytes, got {len(self.clock_id)}")
+        # Stored in 32 bits: rounded here, so that what comes back is equal.
+        rounded = _FLOAT.unpack(_FLOAT.pack(self.confidence))[0]
+        object.__setattr__(self, "confidence", rounded)
+
     def to_bytes(self) -> bytes:
-        """Return the 256-byte record with magic, version and checksum."""
-        record = np.zeros((), dtype=STAMP_DTYPE)
-        record["magic"] = STAMP_MAGIC
-        record["version"] = STAMP_VERSION
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            record[f.name] = np.void(value) if f.name == "clock_id" else value
-        body = record.tobytes()[:-4]
+        """Return the 256-byte record with magic, version and checksum.
+
+        Raises:
+            ShapeError: naming the field whose value does not fit.
+        """
+        values = [getattr(self, name) for name in _FIELDS]
+        try:
+            body = _RECORD.pack(STAMP_MAGIC, STAMP_VERSION, *values)
+        except struct.error as error:
+            raise ShapeError(f"LatencyStamp: {self._misfit()}") from error
         return body + zlib.crc32(body).to_bytes(4, "little")
 
     @classmethod
@@ -182,26 +195,55 @@ class LatencyStamp:
         """Read a record.
 
         Raises:
-            ShapeError: if length, magic, version or checksum is wrong; the message says which.
+            ShapeError: if length, magic, version, checksum or a value is wrong; the message says
+                which.
         """
         if len(data) != STAMP_BYTES:
             raise ShapeError(f"a LatencyStamp has {STAMP_BYTES} bytes, got {len(data)}")
-        record = np.frombuffer(data, dtype=STAMP_DTYPE)[0]
-        if record["magic"] != STAMP_MAGIC:
-            raise ShapeError(
-                f"not a LatencyStamp: magic {int(record['magic']):#x}, expected {STAMP_MAGIC:#x}"
-            )
-        if record["version"] != STAMP_VERSION:
-            raise ShapeError(
-                f"LatencyStamp version {record['version']}, this code reads {STAMP_VERSION}"
-            )
-        if zlib.crc32(bytes(data[:-4])) != record["crc32"]:
+        magic, version, *values = _RECORD.unpack_from(data)
+        if magic != STAMP_MAGIC:
+            raise ShapeError(f"not a LatencyStamp: magic {magic:#x}, expected {STAMP_MAGIC:#x}")
+        if version != STAMP_VERSION:
+            raise ShapeError(f"LatencyStamp version {version}, this code reads {STAMP_VERSION}")
+        if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
             raise ShapeError("LatencyStamp checksum differs: torn read or foreign writer")
-        values: dict[str, object] = {}
-        for f in dataclasses.fields(cls):
-            raw = record[f.name]
-            values[f.name] = bytes(raw) if f.name == "clock_id" else raw.item()
-        values["kind"] = StampKind(values["kind"])  # type: ignore[arg-type]
-        values["clock_domain"] = ClockDomain(values["clock_domain"])  # type: ignore[arg-type]
-        values["flags"] = StampFlags(values["flags"])  # type: ignore[arg-type]
-        return cls(**values)  # type: ignore[arg-type]
+        return cls.from_values(dict(zip(_FIELDS, values, strict=True)))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> LatencyStamp:
+        """Return the stamp with these plain numbers, for whoever got them from outside.
+
+        Raises:
+            ShapeError: if kind or clock domain is unknown or the confidence is not finite.
+        """
+        try:
+            values["kind"] = StampKind(values["kind"])
+            values["clock_domain"] = ClockDomain(values["clock_domain"])
+            values["flags"] = StampFlags(values["flags"])
+        except ValueError as error:
+            raise ShapeError(f"LatencyStamp: {error}") from error
+        if not math.isfinite(values["confidence"]):
+            raise ShapeError(f"LatencyStamp: confidence is {values['confidence']}")
+        return cls(**values)
+
+    def _misfit(self) -> str:
+        for name in _FIELDS:
+            dtype = STAMP_DTYPE[name]
+            value = getattr(self, name)
+            if dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+                return f"{name} = {value} does not fit into {dtype.name}"
+        return "a value has the wrong type"
+
+
+_FIELDS = tuple(n for n in STAMP_DTYPE.names if n not in ("magic", "version", "reserved", "crc32"))
+_FLOAT = struct.Struct("<f")
+_CODES = {"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "i8": "q", "f4": "f", "V16": "16s"}
+# The same table for the struct module, which is ten times faster for one record.
+_RECORD = struct.Struct(
+    "<"
+    + "".join(
+        "36x" if name == "reserved" else _CODES[STAMP_DTYPE[name].str.lstrip("<|")]
+        for name in STAMP_DTYPE.names[:-1]
+    )
+)
+assert _RECORD.size == STAMP_BYTES - 4

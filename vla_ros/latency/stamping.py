@@ -67,16 +67,19 @@ def stamp_latent(
     model_hash: int = 0,
     confidence: float = 1.0,
     is_warmup: bool = False,
+    clock_id: bytes = bytes(16),
 ) -> LatencyStamp:
     """Return the stamp of a latent computed from ``observation``.
 
     ``validity_ns`` and ``soft_validity_ns`` count from the oldest capture; a soft one of 0 means
     full speed until the latent expires.
+    ``clock_id`` is the boot id of the host whose clock all times are of; zeros in virtual time.
     """
     capture_ns = observation.capture_oldest_ns
     return LatencyStamp(
         kind=StampKind.LATENT,
         flags=StampFlags.WARMUP if is_warmup else StampFlags.NONE,
+        clock_id=clock_id,
         seq=seq,
         anchor_seq=observation.state.seq,
         episode_id=observation.episode_id,

@@ -79,6 +79,7 @@ class _CameraOutput:
         self._seq += 1
         stamp = LatencyStamp(
             kind=StampKind.OBSERVATION,
+            clock_id=core.clock_id(),
             seq=self._seq,
             anchor_seq=state_seq,
             capture_oldest_ns=frame.capture_ns,

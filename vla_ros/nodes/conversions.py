@@ -15,13 +15,14 @@ from geometry_msgs.msg import Pose, TransformStamped
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vla_ros_msgs.msg import LatencyStamp as LatencyStampMsg
+from vla_ros_msgs.msg import Latent as LatentMsg
 from vla_ros_msgs.msg import NamedTensor
 
 from vla_ros.embodiment.urdf_tree import LinkTransform
 from vla_ros.errors import ShapeError
 from vla_ros.latency.codec import Tensors
-from vla_ros.latency.stamp import ClockDomain, LatencyStamp, StampFlags, StampKind
-from vla_ros.types import CameraFrame
+from vla_ros.latency.stamp import LatencyStamp
+from vla_ros.types import CameraFrame, Latent
 
 _STAMP_FIELDS = tuple(f.name for f in fields(LatencyStamp))
 # Header of compressed_depth_image_transport: format INV_DEPTH = 1 with two parameters; zeros for
@@ -46,13 +47,14 @@ def stamp_to_msg(stamp: LatencyStamp) -> LatencyStampMsg:
 
 
 def stamp_from_msg(message: LatencyStampMsg) -> LatencyStamp:
-    """Return the stamp with the same fields."""
+    """Return the stamp with the same fields.
+
+    Raises:
+        ShapeError: if kind or clock domain is unknown or the confidence is not finite.
+    """
     values: dict[str, Any] = {name: getattr(message, name) for name in _STAMP_FIELDS}
     values["clock_id"] = bytes(np.asarray(message.clock_id, dtype=np.uint8))
-    values["kind"] = StampKind(message.kind)
-    values["clock_domain"] = ClockDomain(message.clock_domain)
-    values["flags"] = StampFlags(message.flags)
-    return LatencyStamp(**values)
+    return LatencyStamp.from_values(values)
 
 
 def tensors_to_msg(tensors: Tensors) -> list[NamedTensor]:
@@ -62,7 +64,7 @@ def tensors_to_msg(tensors: Tensors) -> list[NamedTensor]:
             name=name,
             dtype=value.dtype.name,
             shape=list(value.shape),
-            data=_to_array(np.ascontiguousarray(value).tobytes()),
+            data=_to_array(_little_endian_bytes(value)),
         )
         for name, value in tensors.items()
     ]
@@ -72,16 +74,33 @@ def tensors_from_msg(messages: list[NamedTensor]) -> dict[str, NDArray[np.generi
     """Return the tensors by name.
 
     Raises:
-        ShapeError: if the bytes do not fit type and shape.
+        ShapeError: if the bytes do not fit type and shape, or two have the same name.
     """
     tensors: dict[str, NDArray[np.generic]] = {}
     for message in messages:
+        if message.name in tensors:
+            raise ShapeError(f"two tensors are named {message.name!r}")
         try:
-            values = np.frombuffer(bytes(message.data), dtype=np.dtype(message.dtype))
+            dtype = np.dtype(message.dtype).newbyteorder("<")
+            values = np.frombuffer(memoryview(message.data).toreadonly(), dtype=dtype)
             tensors[message.name] = values.reshape(tuple(message.shape))
         except (TypeError, ValueError) as error:
             raise ShapeError(f"tensor {message.name!r}: {error}") from error
     return tensors
+
+
+def latent_to_msg(latent: Latent) -> LatentMsg:
+    """Return the message; its header is left to whoever knows ROS time."""
+    return LatentMsg(stamp=stamp_to_msg(latent.stamp), tensors=tensors_to_msg(latent.tensors))
+
+
+def latent_from_msg(message: LatentMsg) -> Latent:
+    """Return the latent.
+
+    Raises:
+        ShapeError: if stamp or tensors make no sense.
+    """
+    return Latent(tensors=tensors_from_msg(message.tensors), stamp=stamp_from_msg(message.stamp))
 
 
 def pose_to_msg(position: Iterable[float], quat_xyzw: Iterable[float]) -> Pose:
@@ -151,7 +170,12 @@ def depth_png_to_msg(depth_mm: NDArray[np.uint16], stamp: Any, frame_id: str) ->
     return message
 
 
-def _to_array(data: bytes) -> Any:
+def _little_endian_bytes(value: NDArray[np.generic]) -> NDArray[np.uint8]:
+    values = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+    return values.reshape(-1).view(np.uint8)
+
+
+def _to_array(data: Any) -> Any:
     # array('B') is taken over as it is; any other sequence is checked byte by byte in Python.
     values = array.array("B")
     values.frombytes(data)

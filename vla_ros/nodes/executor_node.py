@@ -19,6 +19,7 @@ from vla_ros.control.segments import write_segment
 from vla_ros.control.state import StateReader
 from vla_ros.errors import ShapeError, StaleDataError
 from vla_ros.latency.buffer import Admission, BufferContext, LatentBuffer
+from vla_ros.latency.clock_domain import ClockGate
 from vla_ros.latency.codec import decode_tensors
 from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
@@ -67,7 +68,7 @@ class ExecutorNode(VlaNode):
 
     def on_setup(self, config: ExecutorNodeConfig) -> None:
         """Load the policy; open latents, state, lease and the segment ring."""
-        self._buffer = LatentBuffer()
+        self._buffer = LatentBuffer(ClockGate(core.clock_id()))
         self._executor = ChunkExecutor(make_fast_policy(config.policy), self._buffer)
         self._strategy = self._choose(config.strategy)
         self._latents = RingReader(f"{config.shm_prefix}.latent")

@@ -45,7 +45,8 @@ class RingReader:
 
     def reopen_if_abandoned(self) -> None:
         """Look for a new ring of the same name when the writer of this one is gone."""
-        if self._ring is not None and not self._ring.writer_alive():
+        ring = self._ring
+        if ring is not None and (ring.is_replaced or not ring.writer_alive()):
             self._ring = None
 
 

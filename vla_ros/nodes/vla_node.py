@@ -14,9 +14,10 @@ import vla_ros_core as core
 from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.state import StateReader
-from vla_ros.errors import PolicyError, StaleDataError
-from vla_ros.latency.codec import Tensors, encode_tensors
+from vla_ros.errors import StaleDataError
+from vla_ros.latency.codec import Tensors
 from vla_ros.latency.estimator import LatencyEstimator
+from vla_ros.latency.ring import LatentWriter
 from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.latency.stamping import (
     InferenceTimes,
@@ -33,7 +34,6 @@ from vla_ros.policies.registry import SLOW_POLICIES, make_slow_policy
 from vla_ros.policies.stretch import StretchConfig, Stretcher
 from vla_ros.types import CameraFrame, Observation
 
-_RING_SLOTS = 4
 _RING_BYTES = 1 << 20
 _STATUS_PERIOD_S = 0.5
 _MAX_STATE_AGE_NS = 200 * NS_PER_MS
@@ -96,7 +96,7 @@ class SlowNode(VlaNode):
         self._cameras = tuple(name.strip() for name in config.cameras.split(",") if name.strip())
         self._frames = FrameReader(config.shm_prefix, self._cameras)
         self._state = StateReader(config.shm_prefix)
-        self._ring = core.ShmRing.create(f"{config.shm_prefix}.latent", _RING_SLOTS, _RING_BYTES)
+        self._ring = LatentWriter(f"{config.shm_prefix}.latent", _RING_BYTES)
         self._latency = LatencyEstimator()
         self._period = LatencyEstimator(warmup=0)
         self._stretcher = Stretcher(config.stretch(), self._stopping.wait)
@@ -144,6 +144,7 @@ class SlowNode(VlaNode):
     def _run(self) -> None:
         instruction_id = 0
         while not self._stopping.is_set():
+            self._ring.beat()
             task = self._task
             if task.status != TaskState.RUNNING:
                 self._stopping.wait(_POLL_S)
@@ -228,11 +229,9 @@ class SlowNode(VlaNode):
             validity_ns=valid_ns,
             soft_validity_ns=soft_validity_ns(valid_ns, latency_ns, period_ns),
             is_warmup=is_warmup,
+            clock_id=core.clock_id(),
         )
-        payload = encode_tensors(tensors)
-        if len(payload) > _RING_BYTES:
-            raise PolicyError(f"latent has {len(payload)} bytes, at most {_RING_BYTES} allowed")
-        self._ring.write(stamp.to_bytes(), payload)
+        self._ring.write(tensors, stamp)
         self._publish_message(stamp, tensors)
         self._counts["latents"] += 1
         self._last_error = ""

@@ -15,6 +15,7 @@ namespace vla_ros_core::python
 {
 
 void bind_shm(nanobind::module_ & m);
+void bind_stamp(nanobind::module_ & m);
 void bind_control(nanobind::module_ & m);
 void bind_law(nanobind::module_ & m);
 void bind_reference(nanobind::module_ & m);

@@ -14,6 +14,14 @@ NB_MODULE(_core, m)
   // Enums in module-level dictionaries of Python outlive the interpreter; that is no leak.
   nb::set_leak_warnings(false);
   nb::exception<vla_ros_core::Error>(m, "Error", PyExc_ValueError);
+  m.def(
+    "clock_id",
+    []
+    {
+      const vla_ros_core::ClockId & id = vla_ros_core::clock_id();
+      return nb::bytes(id.data(), id.size());
+    },
+    "Boot id of this host (16 bytes); zeros where it cannot be read.");
   m.def("monotonic_ns", &vla_ros_core::monotonic_ns, "Current CLOCK_MONOTONIC [ns].");
   m.def(
     "sleep_until_ns", &vla_ros_core::sleep_until_ns, nb::arg("deadline_ns"),
@@ -26,6 +34,7 @@ NB_MODULE(_core, m)
     "set_thread_slice", &vla_ros_core::set_thread_slice, nb::arg("thread_id"), nb::arg("slice_ns"),
     "Give an ordinary thread (0: the calling one) a time slice [ns]; False if the kernel refuses.");
   vla_ros_core::python::bind_shm(m);
+  vla_ros_core::python::bind_stamp(m);
   vla_ros_core::python::bind_control(m);
   vla_ros_core::python::bind_law(m);
   vla_ros_core::python::bind_admittance(m);

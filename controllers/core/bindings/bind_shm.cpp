@@ -4,13 +4,17 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "bind.hpp"
 #include "vla_ros_core/error.hpp"
+#include "vla_ros_core/realtime.hpp"
 #include "vla_ros_core/segment_inbox.hpp"
 #include "vla_ros_core/shm_ring.hpp"
+#include "vla_ros_core/stamp.hpp"
 
 namespace nb = nanobind;
 
@@ -34,6 +38,13 @@ LatencyStamp stamp_from(const nb::bytes & data)
   }
   std::memcpy(&stamp, data.c_str(), sizeof(stamp));
   if (stamp.magic != kStampMagic) throw Error("not a LatencyStamp: wrong magic");
+  if (stamp.version != kStampVersion)
+  {
+    throw Error(
+      "LatencyStamp version " + std::to_string(stamp.version) + ", this code reads " +
+      std::to_string(kStampVersion));
+  }
+  if (!is_sealed(stamp)) throw Error("LatencyStamp checksum differs: damaged on the way here");
   return stamp;
 }
 
@@ -134,6 +145,70 @@ nb::object ring_read_latest_into(
     return nb::none();
   }
   return nb::make_tuple(seq, nb::bytes(&stamp, sizeof(stamp)), bytes);
+}
+
+/// A view of entry `seq` in place: (seq, stamp, payload), or None. The array keeps the mapping.
+nb::object to_python(const ShmRing & ring, const RingView & view)
+{
+  using Payload = nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>, nb::c_contig>;
+  auto * keeper = new std::shared_ptr<const void>(ring.keep_alive());
+  const nb::capsule owner(
+    keeper, [](void * p) noexcept { delete static_cast<std::shared_ptr<const void> *>(p); });
+  const auto * data = reinterpret_cast<const uint8_t *>(view.payload);
+  return nb::make_tuple(
+    view.seq, nb::bytes(&view.stamp, sizeof(view.stamp)), Payload(data, {view.bytes}, owner));
+}
+
+nb::object ring_view_latest(const ShmRing & ring)
+{
+  RingView view;
+  return ring.view_latest(view) ? to_python(ring, view) : nb::none();
+}
+
+nb::object ring_view_seq(const ShmRing & ring, uint64_t seq)
+{
+  RingView view;
+  return ring.view_seq(seq, view) ? to_python(ring, view) : nb::none();
+}
+
+/// Room for the next payload; for writers that fill it in place.
+nb::object ring_begin_write(ShmRing & ring)
+{
+  using Room = nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>, nb::c_contig>;
+  std::byte * room = ring.begin_write();
+  if (room == nullptr) throw Error(ring.name() + " was not opened for writing or is closed");
+  auto * keeper = new std::shared_ptr<const void>(ring.keep_alive());
+  const nb::capsule owner(
+    keeper, [](void * p) noexcept { delete static_cast<std::shared_ptr<const void> *>(p); });
+  return nb::cast(Room(reinterpret_cast<uint8_t *>(room), {ring.payload_bytes()}, owner));
+}
+
+uint64_t ring_commit(ShmRing & ring, const nb::bytes & stamp, uint64_t bytes)
+{
+  const uint64_t seq = ring.commit(stamp_from(stamp), bytes);
+  if (seq != 0) return seq;
+  throw Error(
+    ring.name() + " cannot publish " + std::to_string(bytes) + " of at most " +
+    std::to_string(ring.payload_bytes()) + " bytes: nothing was begun, or it is not the writer");
+}
+
+/// Sleep with the GIL released; in slices, so that Ctrl-C is heard.
+uint64_t ring_wait(const ShmRing & ring, uint64_t after_seq, double timeout_s)
+{
+  constexpr double kSliceS = 0.1;
+  const long long start_ns = monotonic_ns();
+  for (;;)
+  {
+    const double left_s = timeout_s - 1e-9 * static_cast<double>(monotonic_ns() - start_ns);
+    uint64_t seq = 0;
+    {
+      nb::gil_scoped_release release;
+      const double slice_s = std::clamp(left_s, 0.0, kSliceS);
+      seq = ring.wait(after_seq, static_cast<int64_t>(1e9 * slice_s));
+    }
+    if (seq != 0 || !(left_s > 0)) return seq;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+  }
 }
 
 /// Writes segments of one source; keeps the layout of SegmentRecord out of Python.
@@ -269,11 +344,33 @@ void bind_shm(nb::module_ & m)
     .def(
       "read_latest_into", &ring_read_latest_into, nb::arg("buffer"),
       "Copy the newest payload into a uint8 array; (seq, stamp, bytes), or None.")
+    .def(
+      "view_latest", &ring_view_latest,
+      "(seq, stamp, payload) of the newest entry in place, nothing copied; ask is_intact(seq) "
+      "after use. None if there is none.")
+    .def("view_seq", &ring_view_seq, nb::arg("seq"), "As view_latest, for one entry.")
+    .def(
+      "is_intact", &ShmRing::is_intact, nb::arg("seq"),
+      "False if an entry may have been overwritten since it was looked at.")
+    .def(
+      "begin_write", &ring_begin_write,
+      "Room for the next payload, to be filled in place; touch it only until commit().")
+    .def(
+      "commit", &ring_commit, nb::arg("stamp"), nb::arg("bytes"),
+      "Publish what was filled in since begin_write(); returns the number of the entry.")
+    .def(
+      "wait", &ring_wait, nb::arg("after_seq"), nb::arg("timeout_s"),
+      "Sleep until an entry newer than after_seq exists; its number, or 0 after the timeout.")
+    .def("beat", &ShmRing::beat, "Say that the writer lives although it has nothing to write.")
+    .def_prop_ro("heartbeat_ns", &ShmRing::heartbeat_ns, "When the writer last wrote or beat.")
+    .def_prop_ro(
+      "is_replaced", &ShmRing::is_replaced, "True once another file has taken this ring's name.")
+    .def_prop_ro("created_ns", &ShmRing::created_ns, "When the file was made.")
     .def_prop_ro("head", &ShmRing::head)
     .def_prop_ro("payload_bytes", &ShmRing::payload_bytes)
     .def_prop_ro("n_slots", &ShmRing::n_slots)
     .def_prop_ro("name", &ShmRing::name)
-    .def("writer_alive", &ShmRing::writer_alive, "True while the writing process lives.")
+    .def("writer_alive", &ShmRing::writer_alive, "True while a writer has the ring open.")
     .def("close", &ShmRing::close, "Give up writing and unmap; the file stays.");
 
   nb::class_<StopFlag>(m, "StopFlag", "Counter in shared memory that anyone may raise to stop.")

@@ -9,8 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 
 #include "vla_ros_core/error.hpp"
@@ -36,6 +38,27 @@ struct SchedAttributes
   uint64_t deadline;
   uint64_t period;
 };
+
+/// The 32 hexadecimal digits of the kernel's UUID as bytes.
+ClockId read_clock_id() noexcept
+{
+  char text[64] = {};
+  FILE * file = std::fopen("/proc/sys/kernel/random/boot_id", "r");
+  if (file == nullptr) return ClockId{};
+  const size_t length = std::fread(text, 1, sizeof(text) - 1, file);
+  std::fclose(file);
+  ClockId id{};
+  size_t digits = 0;
+  for (size_t i = 0; i < length && digits < 2 * id.size(); ++i)
+  {
+    const char c = text[i];
+    if (std::isxdigit(static_cast<unsigned char>(c)) == 0) continue;
+    const int value = c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+    id[digits / 2] = static_cast<uint8_t>(id[digits / 2] << 4 | value);
+    ++digits;
+  }
+  return digits == 2 * id.size() ? id : ClockId{};
+}
 
 bool request_fifo()
 {
@@ -83,6 +106,12 @@ bool set_thread_slice(int thread_id, long long slice_ns) noexcept
   attributes.nice = nice;
   attributes.runtime = static_cast<uint64_t>(slice_ns);
   return syscall(SYS_sched_setattr, thread_id, &attributes, 0) == 0;
+}
+
+const ClockId & clock_id() noexcept
+{
+  static const ClockId id = read_clock_id();
+  return id;
 }
 
 long long monotonic_ns() noexcept

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <string>
 
 namespace vla_ros_core
@@ -18,6 +20,12 @@ std::string raise_thread_priority(const std::string & wish);
 /// shortest; threads that share its cores ask for long ones, or one of them that is near the end of
 /// its slice runs first, and the control thread does not even interrupt a third.
 bool set_thread_slice(int thread_id, long long slice_ns) noexcept;
+
+using ClockId = std::array<uint8_t, 16>;
+
+/// Boot id of this host: tells its CLOCK_MONOTONIC from that of other hosts and of earlier starts.
+/// Zeros where it cannot be read.
+const ClockId & clock_id() noexcept;
 
 /// Current CLOCK_MONOTONIC [ns].
 long long monotonic_ns() noexcept;
