@@ -15,6 +15,9 @@ from vla_ros.errors import ConfigError
 from vla_ros.experiments.plan import Cell, Plan, known_plans, load_plan
 
 
+BUFFER = "buffer"  # measured in real time between real processes, not by a plan
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExperimentOptions:
     """Where to and how fast; what is run is in the plan."""
@@ -30,7 +33,7 @@ class ExperimentOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("experiment", choices=known_plans(), help="what to run")
+    parser.add_argument("experiment", choices=[*known_plans(), BUFFER], help="what to run")
     parser.add_argument("--plan", action="store_true", help="say what would be run, and stop")
     add_options(parser.add_argument_group("how to run it"), ExperimentOptions)
 
@@ -38,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Run what is missing and report all of it."""
     options = read_options(namespace, ExperimentOptions)
+    if namespace.experiment == BUFFER:
+        return _run_buffer(namespace, options)
     plan = load_plan(namespace.experiment)
     cells = [c for c in plan.cells if options.cells in c.name]
     if not cells:
@@ -68,3 +73,14 @@ def _describe(plan: Plan, cells: list[Cell]) -> str:
         total += runs
         lines.append(f"{cell.name}: {len(arms)} arms, {len(plan.seeds(cell))} seeds, {runs} runs")
     return "\n".join([*lines, "", f"{total} episodes in all"])
+
+
+def _run_buffer(namespace: argparse.Namespace, options: ExperimentOptions) -> int:
+    from vla_ros.bench import buffer_experiment
+
+    if namespace.plan:
+        sizes = ", ".join(f"{n} x {size} B" for size, n in buffer_experiment.SIZES)
+        say(f"hand-overs between two processes: {sizes}; then a search for torn reads")
+        return 0
+    buffer_experiment.run(Path(options.out), tell=say)
+    return 0
