@@ -14,7 +14,6 @@ from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError
 from vla_ros.experiments.plan import Cell, Plan, known_plans, load_plan
 
-
 BUFFER = "buffer"  # measured in real time between real processes, not by a plan
 
 
