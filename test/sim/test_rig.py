@@ -11,11 +11,14 @@ import pytest
 
 pytest.importorskip("mujoco")
 
+from vla_ros.control.config import ControlConfig
 from vla_ros.experiments.plan import known_plans, load_plan
 from vla_ros.experiments.run import Job, run_job
 from vla_ros.sim.rig.delays import DelayConfig
+from vla_ros.sim.rig.expert import ExpertConfig
 from vla_ros.sim.rig.runner import RigCase, RigRunner
 from vla_ros.sim.rig.scenario import ScenarioConfig
+from vla_ros.sim.rig.surrogate import PolicyConfig
 
 pytestmark = pytest.mark.sim
 
@@ -86,6 +89,23 @@ def test_age_makes_the_difference_on_a_belt(runner: RigRunner) -> None:
     untold = runner.run(case(scenario=belt, delay=slow, stamps="fresh", **split), SEED)
     assert told.track_rmse_m < 0.3 * untold.track_rmse_m  # no turn yet within 7 s
     assert told.inferences == untold.inferences
+
+
+def test_rows_below_a_surface_press_on_it(runner: RigRunner) -> None:
+    pressing = case(
+        strategy="timed",
+        split=True,
+        admits=True,
+        scenario=ScenarioConfig(task="wipe", limit_s=4.5),
+        delay=DelayConfig(),
+        expert=ExpertConfig(press_m=0.01, seen_sigma_m=0.0),
+        policy=PolicyConfig(row_sigma_m=1e-5, row_growth_m=0.0),
+        control=ControlConfig(stiffness_trans=500.0),
+    )
+    result = runner.run(pressing, SEED)
+    assert result.contact_share == 1.0
+    assert result.force_rmse_n < 1.0  # about 5 N: 500 N/m times 10 mm
+    assert result.force_peak_n < 8.0
 
 
 def test_every_arm_of_every_plan_runs() -> None:

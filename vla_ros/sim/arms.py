@@ -21,11 +21,15 @@ END_EFFECTOR = "vla_ros_end_effector"
 
 _CAPSULE_RADIUS_M = 0.03
 _SHORTEST_CAPSULE_M = 0.02
+_TIP_RADIUS_M = 0.01
+_CONTACT_TIME_S = 0.004  # of a contact; not less than some physics steps of a millisecond
 _COLOUR = (0.85, 0.86, 0.88, 1.0)
 
 
-def build_arm(robot: RobotConfig, timestep_s: float) -> mujoco.MjModel:
-    """Compile an arm that stands by itself.
+def build_arm(
+    robot: RobotConfig, timestep_s: float, surface_z_m: float | None = None
+) -> mujoco.MjModel:
+    """Compile an arm that stands by itself, or over a level surface that its end effector touches.
 
     Joints are without friction and damping, so that what is measured on them is the control law's.
 
@@ -33,6 +37,8 @@ def build_arm(robot: RobotConfig, timestep_s: float) -> mujoco.MjModel:
         robot: what its file says.
         timestep_s: physics step [s]. The control host takes one step per tick, so this is its
             period.
+        surface_z_m: height of the surface in the world [m]; None: nothing touches anything. A ball
+            whose lowest point is the end effector touches it, and nothing else does.
 
     Raises:
         ConfigError: if the URDF is missing or MuJoCo refuses it.
@@ -45,9 +51,12 @@ def build_arm(robot: RobotConfig, timestep_s: float) -> mujoco.MjModel:
     spec.modelname = f"vla_ros_{robot.name}"
     spec.option.timestep = timestep_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
     _add_motors(spec, robot)
     _add_end_effector(spec, robot)
+    if surface_z_m is None:
+        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+    else:
+        _add_surface(spec, surface_z_m)
     _add_capsules(spec)
     try:
         return spec.compile()
@@ -130,6 +139,31 @@ def _add_end_effector(spec: mujoco.MjSpec, robot: RobotConfig) -> None:
     load.mass = robot.payload.mass_kg
     load.ipos = robot.payload.com_m
     load.fullinertia = robot.payload.inertia_kg_m2
+
+
+def _add_surface(spec: mujoco.MjSpec, height_m: float) -> None:
+    ball = spec.body(END_EFFECTOR).add_geom(
+        name="tip",
+        type=mujoco.mjtGeom.mjGEOM_SPHERE,
+        pos=(0.0, 0.0, -_TIP_RADIUS_M),
+        size=(_TIP_RADIUS_M, 0.0, 0.0),
+        mass=0.0,
+    )
+    box = spec.worldbody.add_geom(
+        name="surface",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        pos=(0.5, 0.0, height_m - 0.05),
+        size=(0.3, 0.5, 0.05),
+    )
+    for geom in (ball, box):
+        geom.contype = geom.conaffinity = 0
+    spec.add_pair(
+        geomname1="tip",
+        geomname2="surface",
+        condim=3,
+        friction=(0.2, 0.2, 0.005, 0.0001, 0.0001),
+        solref=(_CONTACT_TIME_S, 1.0),
+    )
 
 
 def _add_capsules(spec: mujoco.MjSpec) -> None:

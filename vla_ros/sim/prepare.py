@@ -39,13 +39,19 @@ def prepare_scene(folder: Path) -> SceneFiles:
     return files
 
 
-def prepare_arm(folder: Path, robot: RobotConfig, rate_hz: float | None = None) -> SceneFiles:
+def prepare_arm(
+    folder: Path,
+    robot: RobotConfig,
+    rate_hz: float | None = None,
+    surface_z_m: float | None = None,
+) -> SceneFiles:
     """Compile the bare arm of a robot into ``folder`` and return its file.
 
     Args:
         folder: made if it is not there.
         robot: what its file says.
         rate_hz: control rate, one physics step per tick; None: that of the robot file.
+        surface_z_m: height of a surface under the end effector [m]; None: none.
 
     Raises:
         ConfigError: if the URDF is missing or cannot be read.
@@ -54,8 +60,10 @@ def prepare_arm(folder: Path, robot: RobotConfig, rate_hz: float | None = None) 
     from vla_ros.sim.scene import save_model
 
     folder.mkdir(parents=True, exist_ok=True)
-    files = SceneFiles(folder / f"{robot.name}.mjb", None)
-    save_model(build_arm(robot, 1.0 / (rate_hz or robot.control.rate_hz)), files.model)
+    over = "" if surface_z_m is None else "_surface"
+    files = SceneFiles(folder / f"{robot.name}{over}.mjb", None)
+    model = build_arm(robot, 1.0 / (rate_hz or robot.control.rate_hz), surface_z_m)
+    save_model(model, files.model)
     return files
 
 

@@ -138,6 +138,7 @@ public:
     d["twist"] = rows(records, 6, [](const auto & s) { return s.twist; });
     d["ref_position"] = rows(records, 3, [](const auto & s) { return s.ref_position; });
     d["ref_twist"] = rows(records, 6, [](const auto & s) { return s.ref_twist; });
+    d["wrench_external"] = rows(records, 6, [](const auto & s) { return s.wrench_external; });
     const size_t n_joints = records.empty() ? 0 : records.front().n_joints;
     d["tau"] = rows(records, n_joints, [](const auto & s) { return s.tau; });
     return d;

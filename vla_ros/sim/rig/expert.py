@@ -16,7 +16,7 @@ from vla_ros import rotations
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.geometry import matrix_to_quat_xyzw
 from vla_ros.sim.rig.path import along, arrival_s, distance_at, length_of
-from vla_ros.sim.rig.scenario import CLOSED_M, FOLLOWING, OPEN_M, Scenario
+from vla_ros.sim.rig.scenario import CLOSED_M, FOLLOWING, OPEN_M, SURFACE_Z_M, Scenario, Task
 from vla_ros.types import ActionChunk, RobotState
 
 Array = NDArray[np.float64]
@@ -28,6 +28,8 @@ _THERE_M, _AT_REST_M_S = 0.003, 0.04
 # It passes a post at this distance, and takes the straight way when that is clear by so much.
 _AROUND_M, _CLEAR_M = 0.10, 0.075
 _BEFORE_S = 1000.0
+_FAR_M = 0.05  # only from here does a wiping plan begin where the arm is
+_TOUCHED_M = SURFACE_Z_M + 0.002  # rows this low press
 _CATCH_UP_S = 0.3  # how fast it joins a moving point
 
 
@@ -51,6 +53,9 @@ class ExpertConfig:
     seen_yaw_sigma_rad: float = setting(0.01, "error of one frame", unit="rad", ge=0.0, le=0.5)
     lead_s: float = setting(
         0.009, "rows lead the motion by the arm's lag", unit="s", ge=0.0, le=0.5
+    )
+    press_m: float = setting(
+        0.0, "how far below the surface a wiping row lies", unit="m", ge=0.0, le=0.1
     )
     dwell_s: float = setting(0.1, "rest at the object before closing", unit="s", ge=0.0, le=2.0)
 
@@ -189,12 +194,27 @@ class Expert:
     ) -> ActionChunk:
         """Return rows that meet the moving point within a second and stay with it."""
         c = self.config
+        if self._scenario.task is Task.WIPE:
+            return self._press(position, times_s, start_s + c.lead_s, target0_ns)
         ahead = np.array([sight.position_at(start_s + t + c.lead_s) for t in times_s])
         left = np.exp(-times_s / _CATCH_UP_S)[:, None]
         positions = ahead + left * (position - sight.position_at(start_s))
         turns = np.zeros((len(times_s), 3))
         turns[:, 2] = sight.yaw_rad
         return self._chunk(target0_ns, positions, turns, np.full(len(times_s), OPEN_M))
+
+    def _press(
+        self, position: Array, times_s: Array, start_s: float, target0_ns: int
+    ) -> ActionChunk:
+        """Return rows along the known path, on a surface whose height is seen with an error."""
+        n = len(times_s)
+        rows = np.array([self._scenario.target_at(start_s + float(t)).position for t in times_s])
+        away = position - rows[0]
+        if np.linalg.norm(away) > _FAR_M:
+            rows += np.exp(-times_s / _CATCH_UP_S)[:, None] * away
+        pressing = rows[:, 2] < _TOUCHED_M
+        rows[:, 2] += self._bias_m[2] - self.config.press_m * pressing
+        return self._chunk(target0_ns, rows, np.zeros((n, 3)), np.full(n, OPEN_M))
 
     def _chunk(
         self, target0_ns: int, positions: Array, turns: Array, gripper_m: Array

@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 from vla_ros import rotations
 from vla_ros.chunking.rows import end_ns, sample
 from vla_ros.sim.rig.expert import DOWN_QUAT_XYZW
-from vla_ros.sim.rig.scenario import FOLLOWING, Scenario, Verdict
+from vla_ros.sim.rig.scenario import WIPES_FROM_S, Scenario, Task, Verdict
 from vla_ros.types import ActionChunk, ControlMode
 
 Array = NDArray[np.float64]
 
 _EVERY = 5  # ticks between the samples that jerk is computed from
+_COLUMNS = (
+    "tick_ns",
+    "mode",
+    "position",
+    "twist",
+    "ref_twist",
+    "segment_capture_ns",
+    "wrench_external",
+)
+WANTED_N = 5.0
 _STALE_NS = 500_000_000
 _SETTLED_S = 2.0  # tracking is judged from here on
 
@@ -39,6 +49,8 @@ class EpisodeResult:
         overrun_m: largest distance travelled after the last row of a stalled policy, and
             ``recovery_s`` from the end of the stall to the next executed row.
         stale_travel_m: way of the end effector on rows whose cause was older than 0.5 s.
+        force_rmse_n, force_peak_n: of the force on the surface that the control host estimates
+            (time constant 20 ms), while wiping; the former about 5 N. contact_share: above 0.5 N.
         reaction_s: from the event to the first executed row that could know of it.
         rows_after_expiry: counted by the control host.
     """
@@ -63,6 +75,9 @@ class EpisodeResult:
     overrun_m: float
     recovery_s: float
     stale_travel_m: float
+    force_rmse_n: float
+    force_peak_n: float
+    contact_share: float
     inferences: int
     slow_inferences: int
     rows_after_expiry: int
@@ -125,13 +140,22 @@ class Recorder:
         """Return the numbers of the episode."""
         joined = {
             name: np.concatenate([np.asarray(c[name]) for c in self._columns])
-            for name in ("tick_ns", "mode", "position", "twist", "ref_twist", "segment_capture_ns")
+            for name in (
+                "tick_ns",
+                "mode",
+                "position",
+                "twist",
+                "ref_twist",
+                "segment_capture_ns",
+                "wrench_external",
+            )
         }
         t_s = (joined["tick_ns"] - self._start_ns) * 1e-9
         tracking = joined["mode"] == int(ControlMode.TRACK)
         began = int(np.argmax(tracking)) if tracking.any() else len(tracking)
         seam, step = _p95(self._seams), _p95(self._steps)
         overrun_m, recovery_s = _stall(self._stall_ns, joined, tracking)
+        rmse_n, peak_n, contact = _force(scenario, t_s, joined["wrench_external"])
         ages = (joined["tick_ns"] - joined["segment_capture_ns"])[tracking] * 1e-9
         return EpisodeResult(
             seed=seed,
@@ -147,6 +171,9 @@ class Recorder:
             seam_ratio=seam / step if step > 0.0 else float("nan"),
             overrun_m=overrun_m,
             recovery_s=recovery_s,
+            force_rmse_n=rmse_n,
+            force_peak_n=peak_n,
+            contact_share=contact,
             stale_travel_m=_stale_travel(t_s, joined, tracking),
             ref_jump_m_s=_largest_jump(joined["ref_twist"]),
             jerk_rms_m_s3=_jerk(t_s, joined["twist"]),
@@ -197,6 +224,15 @@ def _stall(
     return overrun_m, recovery_s
 
 
+def _force(scenario: Scenario, t_s: Array, wrench: Array) -> tuple[float, float, float]:
+    wiping = t_s >= WIPES_FROM_S
+    if scenario.task is not Task.WIPE or not wiping.any():
+        return float("nan"), float("nan"), float("nan")
+    force = wrench[wiping, 2]
+    rmse_n = float(np.sqrt(((force - WANTED_N) ** 2).mean()))
+    return rmse_n, float(force.max()), float((force > 0.5).mean())
+
+
 def _stale_travel(t_s: Array, joined: dict[str, Any], tracking: NDArray[np.bool_]) -> float:
     is_stale = (joined["tick_ns"] - joined["segment_capture_ns"] > _STALE_NS) & tracking
     speed = np.sqrt((joined["twist"][:, :3] ** 2).sum(axis=1))
@@ -220,7 +256,7 @@ def _jerk(t_s: Array, twist: Array) -> float:
 
 def _track_rmse(scenario: Scenario, t_s: Array, position: Array) -> float:
     late = np.flatnonzero(t_s >= _SETTLED_S)[::_EVERY]
-    if scenario.task not in FOLLOWING or not len(late):
+    if scenario.task not in (Task.BELT, Task.TRACK) or not len(late):
         return float("nan")
     there = np.array([scenario.target_at(float(t)).position for t in t_s[late]])
     return float(np.sqrt(((position[late] - there) ** 2).sum(axis=1).mean()))

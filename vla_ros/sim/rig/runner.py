@@ -21,6 +21,7 @@ from vla_ros.sim.prepare import prepare_arm
 from vla_ros.sim.rig.case import RigCase
 from vla_ros.sim.rig.episode import SOURCE, Episode
 from vla_ros.sim.rig.metrics import EpisodeResult
+from vla_ros.sim.rig.scenario import SURFACE_Z_M, Task
 
 __all__ = ["RigCase", "RigRunner"]
 
@@ -40,7 +41,9 @@ class RigRunner:
         self._robot = load_robot(robot)
         self._arm = arm_of(self._robot)
         self._rate_hz = rate_hz
-        self._model = prepare_arm(Path(self._folder.name), self._robot, rate_hz).model
+        folder = Path(self._folder.name)
+        self._bare = prepare_arm(folder, self._robot, rate_hz).model
+        self._over_surface = prepare_arm(folder, self._robot, rate_hz, SURFACE_Z_M).model
         self._prefix = f"vla_ros.rig{os.getpid()}.{next(_numbers)}"
         self._segments = core.SegmentWriter(self._prefix, SOURCE)
         self._lease = core.LeaseWriter(self._prefix)
@@ -54,7 +57,8 @@ class RigRunner:
 
     def run(self, case: RigCase, seed: int) -> EpisodeResult:
         """Run one episode."""
-        plant = build_arm_plant(self._model, self._robot.joint_names, "")
+        model = self._over_surface if case.scenario.task == Task.WIPE.value else self._bare
+        plant = build_arm_plant(model, self._robot.joint_names, "")
         host = build_host(case.control, self._arm, plant, self._prefix)
         plant.request_reset(list(self._robot.home_q))
         start_ns = host.run_ticks(_START_NS, _SETTLE_TICKS)

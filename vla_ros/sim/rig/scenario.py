@@ -31,9 +31,12 @@ class Task(enum.Enum):
     JUMP = "jump"  # the object is put elsewhere once
     SWAP = "swap"  # two objects, the instruction changes once
     TRACK = "track"  # follow a moving point
+    WIPE = "wipe"  # press on a level surface and move along it
 
 
-FOLLOWING = (Task.BELT, Task.TRACK)  # nothing to grasp
+FOLLOWING = (Task.BELT, Task.TRACK, Task.WIPE)  # nothing to grasp
+SURFACE_Z_M = 0.40
+WIPES_FROM_S = 3.0  # it is touched by then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,8 @@ class Scenario:
             return self._on_belt(t_s)
         if self.task is Task.TRACK:
             return self._tracked(t_s)
+        if self.task is Task.WIPE:
+            return self._wiped(t_s)
         position = self._base
         if self.task is Task.JUMP and t_s >= self.event_s:
             position = position + self._jump
@@ -129,6 +134,16 @@ class Scenario:
             position = self._belt_start + self._velocity * (self._turn_s - turned_s)
             velocity = -self._velocity
         return TargetView(position=position, velocity=velocity, yaw_rad=self._yaw)
+
+    def _wiped(self, t_s: float) -> TargetView:
+        """Down to the surface from 3 cm above it until it is time, then along it."""
+        down = min(max((t_s - 1.2) / (WIPES_FROM_S - 0.3 - 1.2), 0.0), 1.0)
+        along = 0.06 * max(t_s - WIPES_FROM_S, 0.0)
+        side = np.sign(self._velocity[1])
+        place = np.array([0.42, -0.12 * side, SURFACE_Z_M])
+        position = place + np.array([0.0, side * along, 0.03 * (1.0 - down)])
+        speed = 0.06 * side if t_s >= WIPES_FROM_S else 0.0
+        return TargetView(position=position, velocity=np.array([0.0, speed, 0.0]), yaw_rad=0.0)
 
     def _tracked(self, t_s: float) -> TargetView:
         size = np.array([0.06, 0.10, 0.05])
