@@ -28,3 +28,28 @@ def find_shared(name: str) -> Path:
             return folder / name
     looked = ", ".join(str(folder) for folder in share_folders())
     raise ConfigError(f"{name} is missing from the installation; looked in {looked}")
+
+
+def known_settings(folder: str) -> list[str]:
+    """Return the names of the settings files (.yaml) of a shared folder."""
+    return sorted(path.stem for path in find_shared(folder).glob("*.yaml"))
+
+
+def read_settings(folder: str, what: str, name_or_path: str) -> tuple[Path, str]:
+    """Return path and text of a settings file: one of a shared folder by its name, or one's own.
+
+    Raises:
+        ConfigError: if there is no such file; ``what`` says what it would have been.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        if name_or_path not in known_settings(folder):
+            raise ConfigError(
+                f"unknown {what} {name_or_path!r}; known: {', '.join(known_settings(folder))}, "
+                "or the path of a .yaml file"
+            )
+        path = find_shared(folder) / f"{name_or_path}.yaml"
+    try:
+        return path, path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vla_ros.control.law_settings import LawSettings
 from vla_ros.errors import ConfigError
-from vla_ros.share import find_shared
+from vla_ros.share import known_settings, read_settings
 
 _FOLDER = "config/control"
 # What belongs to a robot, not to a behaviour: a preset leaves it as it is.
@@ -39,7 +38,7 @@ def behaviour_settings() -> tuple[str, ...]:
 
 def known_presets() -> list[str]:
     """Return the names of the presets there is a file for."""
-    return sorted(path.stem for path in find_shared(_FOLDER).glob("*.yaml"))
+    return known_settings(_FOLDER)
 
 
 def load_preset(name_or_path: str, robot: LawSettings | None = None) -> LawSettings:
@@ -51,18 +50,7 @@ def load_preset(name_or_path: str, robot: LawSettings | None = None) -> LawSetti
     Raises:
         ConfigError: if there is no such preset or file, or the file is wrong; names key and value.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        if name_or_path not in known_presets():
-            raise ConfigError(
-                f"unknown preset {name_or_path!r}; known: {', '.join(known_presets())}, "
-                "or the path of a .yaml file"
-            )
-        path = find_shared(_FOLDER) / f"{name_or_path}.yaml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    path, text = read_settings(_FOLDER, "preset", name_or_path)
     return parse_preset(text, str(path), robot)
 
 

@@ -15,7 +15,7 @@ from vla_ros.control.arm_parts import Friction, PayloadConfig
 from vla_ros.control.config import ControlConfig
 from vla_ros.embodiment.robot_parts import GripperRange, JointLimits, ModelSource
 from vla_ros.errors import ConfigError
-from vla_ros.share import find_shared
+from vla_ros.share import known_settings, read_settings
 
 _FOLDER = "config/robots"
 
@@ -87,7 +87,7 @@ class RobotConfig:
 
 def known_robots() -> list[str]:
     """Return the names of the robots there is a file for."""
-    return sorted(path.stem for path in find_shared(_FOLDER).glob("*.yaml"))
+    return known_settings(_FOLDER)
 
 
 def load_robot(name_or_path: str) -> RobotConfig:
@@ -96,18 +96,7 @@ def load_robot(name_or_path: str) -> RobotConfig:
     Raises:
         ConfigError: if there is no such robot or file, or the file is wrong; names key and value.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        if name_or_path not in known_robots():
-            raise ConfigError(
-                f"unknown robot {name_or_path!r}; known: {', '.join(known_robots())}, "
-                "or the path of a .yaml file"
-            )
-        path = find_shared(_FOLDER) / f"{name_or_path}.yaml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    path, text = read_settings(_FOLDER, "robot", name_or_path)
     return replace(parse_robot(text, str(path)), file=path)
 
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 
 from vla_ros.errors import ConfigError
-from vla_ros.share import find_shared
+from vla_ros.share import read_settings
 
 Values = Mapping[str, Any]
+
+_FOLDER = "config/experiments"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +116,7 @@ class Plan:
 
 def known_plans() -> list[str]:
     """Return the names of the experiments that have a file."""
-    return sorted(
-        p.stem.replace("_", "-") for p in find_shared("config/experiments").glob("*.yaml")
-    )
+    return [name.replace("_", "-") for name in known_settings(_FOLDER)]
 
 
 def load_plan(name: str) -> Plan:
@@ -126,31 +125,29 @@ def load_plan(name: str) -> Plan:
     Raises:
         ConfigError: if there is no such file, or it says something that is not known.
     """
-    if name not in known_plans():
-        raise ConfigError(f"experiment must be one of {', '.join(known_plans())}, got {name!r}")
-    path = find_shared("config/experiments") / f"{name.replace('-', '_')}.yaml"
-    return parse_plan(name, path)
+    path, text = read_settings(_FOLDER, "experiment", name.replace("-", "_"))
+    return parse_plan(name, text, path.name)
 
 
-def parse_plan(name: str, path: Path) -> Plan:
-    """Return the plan that a file holds."""
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+def parse_plan(name: str, text: str, origin: str) -> Plan:
+    """Return the plan that a text holds; ``origin`` names it in errors."""
+    data = yaml.safe_load(text)
     if not isinstance(data, dict):
-        raise ConfigError(f"{path.name} must hold a mapping")
+        raise ConfigError(f"{origin} must hold a mapping")
     try:
         cells = tuple(Cell(**cell) for cell in data.pop("cells"))
         arms = tuple(_arm(arm) for arm in data.pop("arms"))
         also = tuple(data.pop("also", ()))
         plan = Plan(name=name, cells=cells, arms=arms, also=also, **data)
     except (TypeError, KeyError) as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+        raise ConfigError(f"{origin}: {error}") from error
     for kind, names in (("cell", [c.name for c in cells]), ("arm", [a.name for a in arms])):
         if len(set(names)) != len(names):
-            raise ConfigError(f"{path.name}: two of a name among {kind}s {', '.join(names)}")
+            raise ConfigError(f"{origin}: two of a name among {kind}s {', '.join(names)}")
     if plan.choice_seeds().start < plan.first_seed + max(c.n or plan.n for c in cells) and (
         plan.choice_seeds().stop > plan.first_seed
     ):
-        raise ConfigError(f"{path.name}: settings must be chosen on other seeds than compared on")
+        raise ConfigError(f"{origin}: settings must be chosen on other seeds than compared on")
     return plan
 
 
