@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from vla_ros.errors import ConfigError
-from vla_ros.share import read_settings
+from vla_ros.share import known_settings, read_settings
 
 Values = Mapping[str, Any]
 
