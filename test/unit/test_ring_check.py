@@ -45,10 +45,20 @@ def test_no_read_is_torn_while_another_process_overwrites(
     assert result["reads"] == reads
 
 
+def total_until(program: Path, mode: str, what: str, enough: int) -> int:
+    """Read on until it happened often enough: on a busy machine the two may take turns for long."""
+    total = 0
+    for _ in range(40):
+        total += check(program, 4 << 20, 200, mode)[what]
+        if total >= enough:
+            break
+    return total
+
+
 def test_without_the_check_afterwards_torn_reads_are_found(program: Path) -> None:
     """Else the test above would pass with any ring."""
-    assert check(program, 4 << 20, 200, "unguarded")["torn"] > 0
+    assert total_until(program, "unguarded", "torn", 1) >= 1
 
 
 def test_reads_are_retried_so_the_writer_was_really_in_the_way(program: Path) -> None:
-    assert check(program, 4 << 20, 200, "copy")["retried"] >= 2
+    assert total_until(program, "copy", "retried", 2) >= 2
