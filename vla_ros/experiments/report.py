@@ -142,7 +142,7 @@ def _paired(plan: Plan, ours: Entry, best: Entry) -> PairedDifference:
 
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:
-    return [v for v in (float(row[name]) for row in rows) if math.isfinite(v)]
+    return [v for v in (float(row.get(name, "nan")) for row in rows) if math.isfinite(v)]
 
 
 def _write_csv(plan: Plan, entries: Sequence[Entry], path: Path) -> None:
