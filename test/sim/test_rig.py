@@ -118,3 +118,18 @@ def test_every_arm_of_every_plan_runs() -> None:
             (row,) = run_job(Job(cell.name, arm.name, 0, (SEED,), values))
             assert row["arm"] == arm.name
             assert np.isfinite(float(row[plan.metric])) or plan.metric != "success"
+
+
+@pytest.mark.parametrize("delay_ms", [0.0, 66.0])
+def test_guided_plans_do_not_run_away_however_much_rows_scatter(
+    runner: RigRunner, delay_ms: float
+) -> None:
+    scattered = case(
+        strategy="timed",
+        admits=True,
+        scenario=ScenarioConfig(task="track", limit_s=2.5),
+        delay=DelayConfig(mean_ms=delay_ms),
+        policy=PolicyConfig(row_sigma_m=0.004, row_growth_m=0.0003, correlation=0.85),
+    )
+    for seed in range(SEED, SEED + 3):
+        assert runner.run(scattered, seed).seam_m_p95 < 0.04

@@ -57,9 +57,8 @@ def test_real_time_chunking_falls_step_by_step(changes: dict[str, object], chose
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "true Jacobian"),
-        ({"has_vjp": False}, "up to 4 rows"),
-        ({"trained_prefix_max": 0, "has_vjp": False}, "identity Jacobian"),
+        ({}, "rows of the running plan"),
+        ({"has_vjp": False, "is_guided": False}, "up to 4 rows"),
         ({"trained_prefix_max": 0, "has_vjp": False, "is_guided": False}, "projected state"),
         ({"has_split_latent": True}, "every step"),
     ],

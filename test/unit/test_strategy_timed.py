@@ -100,9 +100,8 @@ def test_projection_shows_the_predicted_state(projection: str) -> None:
 
 
 def test_best_guidance_prefers_what_binds_most() -> None:
-    assert best_guidance(able()) is Guidance.VJP
-    assert best_guidance(able(has_vjp=False)) is Guidance.TRAINED
-    assert best_guidance(able(trained_prefix_max=0, has_vjp=False)) is Guidance.IDENTITY
+    assert best_guidance(able()) is Guidance.IDENTITY
+    assert best_guidance(able(has_vjp=False, is_guided=False)) is Guidance.TRAINED
     assert best_guidance(capabilities()) is Guidance.NONE
 
 
@@ -114,7 +113,9 @@ def test_timed_starts_from_rest_with_row_zero() -> None:
 
 
 def test_timed_asks_when_committed_rows_last_no_longer_than_the_delay() -> None:
-    strategy = timed(able(has_vjp=False), continuous_below_s=0.0, execution_horizon=6)
+    strategy = timed(
+        able(has_vjp=False, is_guided=False), continuous_below_s=0.0, execution_horizon=6
+    )
     loop = Loop(
         strategy, numbered, delay_steps=lambda k: 2 if k else 0, delay_estimate_ns=2 * DT_NS
     )
@@ -135,7 +136,7 @@ def test_timed_asks_always_when_inference_is_cheap() -> None:
 
 def test_timed_keeps_the_rows_that_were_promised() -> None:
     """The result is early: old rows stay until the prefix ends, then new ones, faded."""
-    strategy = timed(able(has_vjp=False), continuous_below_s=1.0)
+    strategy = timed(able(has_vjp=False, is_guided=False), continuous_below_s=1.0)
     loop = Loop(
         strategy, numbered, delay_steps=lambda k: 1 if k else 0, delay_estimate_ns=3 * DT_NS
     )
@@ -162,7 +163,7 @@ def test_timed_guides_projected_rows_by_those_of_the_plan() -> None:
     )
     loop.run(5)
     asked = loop.requests[1]
-    assert asked.guidance is Guidance.VJP
+    assert asked.guidance is Guidance.IDENTITY
     assert asked.is_projected
     assert asked.prefix is not None
     assert asked.prefix.frozen_len == 0
@@ -203,7 +204,7 @@ def test_timed_asks_the_fast_half_at_every_step() -> None:
 
 def test_timed_has_a_clean_prefix_even_without_delay() -> None:
     """Nothing is due before a result that comes at once, and nothing would tie the chunks."""
-    loop = Loop(timed(able(has_vjp=False)), numbered)
+    loop = Loop(timed(able(has_vjp=False, is_guided=False)), numbered)
     loop.run(4)
     prefix = loop.requests[-1].prefix
     assert prefix is not None

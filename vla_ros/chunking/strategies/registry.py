@@ -175,7 +175,6 @@ def _tie(capabilities: PolicyCapabilities) -> str:
         return "with rows of the fast half at every step, because the policy is split"
     return {
         Guidance.TRAINED: f"with clean prefixes of up to {capabilities.trained_prefix_max} rows",
-        Guidance.VJP: "guided by the true Jacobian of its denoiser",
-        Guidance.IDENTITY: "guided by the identity Jacobian, because the policy has no other",
+        Guidance.IDENTITY: "guided by the rows of the running plan",
         Guidance.NONE: "with a projected state, because the policy takes no prefix",
     }[best_guidance(capabilities)]

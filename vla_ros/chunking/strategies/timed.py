@@ -3,13 +3,12 @@
 
 The tie to the running plan, best first:
 
-    vjp        rows from now + delay on, guided by those of the plan with the true Jacobian and
-               weights as in RTC; the state shown is the projected one         (has_vjp)
+    guided     rows from now + delay on, guided by those of the plan with weights as in RTC; the
+               state shown is the projected one                     (is_guided)
     trained    rows from now on; those due before now + delay are a clean prefix
                                                                     (trained_prefix_max)
-    identity   as vjp, with the identity Jacobian                              (is_guided)
     projected  rows from now + delay on; the state shown is that of the first new row, from the
-               committed rows pushed through the tracking model                (any policy)
+               committed rows pushed through the tracking model     (any policy)
     split      the fast half sees fresh state at every step          (has_split_latent)
 
 When it asks:
@@ -79,12 +78,15 @@ class TimedSettings(ImpedanceModel):
 
 
 def best_guidance(capabilities: PolicyCapabilities) -> Guidance:
-    """Return the firmest tie to the running plan that the policy offers."""
-    if capabilities.has_vjp:
-        return Guidance.VJP
-    if capabilities.trained_prefix_max > 0:
-        return Guidance.TRAINED
-    return Guidance.IDENTITY if capabilities.is_guided else Guidance.NONE
+    """Return the tie to the running plan to use with a policy.
+
+    The identity Jacobian before the true one: with a factor of at most the number of steps its
+    correction closes at most the whole error. The true one can overshoot where rows scatter much,
+    and asked for at every step the plan then ran away from one chunk to the next.
+    """
+    if capabilities.is_guided:
+        return Guidance.IDENTITY
+    return Guidance.TRAINED if capabilities.trained_prefix_max > 0 else Guidance.NONE
 
 
 class Timed(PlanStrategy):
