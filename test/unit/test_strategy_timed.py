@@ -208,7 +208,7 @@ def test_timed_has_a_clean_prefix_even_without_delay() -> None:
     loop.run(4)
     prefix = loop.requests[-1].prefix
     assert prefix is not None
-    assert prefix.frozen_len == 2
+    assert prefix.frozen_len == 1
 
 
 def test_a_chunk_that_is_all_past_changes_nothing() -> None:

@@ -60,9 +60,9 @@ class TimedSettings(ImpedanceModel):
     projection: str = setting(
         "impedance", "how the state is predicted", choices=("impedance", "last_row")
     )
-    min_prefix: int = setting(
-        2, "rows bound fully in any case: one ties the pose, two the speed", ge=0, le=100
-    )
+    # One ties the pose. Where every step asks, two would tie the speed too: the plan would go on as
+    # it began, whatever is seen.
+    min_prefix: int = setting(1, "rows bound fully in any case", ge=0, le=100)
     # Many keep the arm to the way begun, few let it follow what is seen: a matter of the policy.
     bound_rows: int = setting(
         0, "rows from the first new one on that guide at all; 0: all there are", ge=0, le=1000
