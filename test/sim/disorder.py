@@ -329,6 +329,7 @@ class World:
             segment.epoch,
             segment.stamp.instruction_id,
             is_rogue,
+            tuple(segment.gripper_width_m.tolist()),
         )
 
     # --- what is produced -----------------------------------------------------------------------

@@ -36,6 +36,7 @@ class Written:
     epoch: int
     instruction: int
     is_rogue: bool = False  # not by the executor, which can answer for its own only
+    codes: tuple[float, ...] = ()  # of its rows: joined from two chunks, they have other places
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ def violations(tape: Tape) -> list[str]:
             found.append(f"{tick}: tracks a row that nobody wrote")
             continue
         origin, row = tape.origins[grippers[i]]
-        _check_row(tape, tick, origin, row, tape.written[int(seqs[i])], found)
+        written = tape.written[int(seqs[i])]
+        if grippers[i] in written.codes:
+            row = written.codes.index(grippers[i])
+        _check_row(tape, tick, origin, row, written, found)
         _check_task(tape, tick, origin, tape.written[int(seqs[i])], ticks, fastest, found)
     return found
 
