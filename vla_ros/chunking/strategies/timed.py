@@ -179,9 +179,13 @@ class Timed(PlanStrategy):
         return chunks[0]
 
     def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
+        if self._capabilities.has_split_latent:
+            # New rows at every step need nothing of the old ones, which may expire before them; the
+            # control host fades what jump there is.
+            return new
         frozen = 0 if request.prefix is None else request.prefix.frozen_len
         first_ns = new.target0_ns + frozen * new.dt_ns
-        is_late = now_ns > first_ns and not self._capabilities.has_split_latent
+        is_late = now_ns > first_ns
         self.late_joins += int(is_late)
         switch_ns = max(now_ns, first_ns)
         return join_rows(
