@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from strategy_samples import DT_NS, able, capabilities, make_chunk
@@ -10,7 +12,7 @@ from test_chunk_commit import state
 
 from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
 from vla_ros.chunking.commit import ChunkCommitter
-from vla_ros.chunking.planner import ChunkPlanner
+from vla_ros.chunking.planner import ChunkPlanner, Planned
 from vla_ros.chunking.strategies.base import InferenceRequest
 from vla_ros.chunking.strategies.registry import make_strategy
 from vla_ros.latency.admission import Admission, BufferContext
@@ -137,3 +139,42 @@ def test_new_instruction_forgets_rows_and_requests() -> None:
     assert rest.valid_until_ns <= START + 5 * DT_NS
     assert made.plan(START + 2 * DT_NS, seen(2)) is None
     assert made.request(START + 2 * DT_NS, seen(2)) is not None
+
+
+def segments_of_two_chunks(
+    name: str, rng: np.random.Generator, old_until_ns: int
+) -> Iterator[tuple[int, Planned]]:
+    """Plan at every step with a chunk of ones that expires, then one of zeros that does not."""
+    made = planner(name)
+    values = {1: (1.0, old_until_ns), 2: (0.0, START + 100 * DT_NS)}
+    waiting: tuple[InferenceRequest, int] | None = None
+    for step in range(20):
+        now_ns = START + step * DT_NS
+        if waiting is not None and now_ns >= waiting[1]:
+            request, waiting = waiting[0], None
+            value, until_ns = values[request.seq]
+            chunk = make_chunk(request.target0_ns, np.full(8, value))
+            stamp = stamped(request, START, now_ns, hard_expire_ns=until_ns)
+            made.offer((chunk,), request, stamp, now_ns)
+        request_now = made.request(now_ns, seen())
+        if request_now is not None and request_now.seq in values:
+            waiting = (request_now, now_ns + int(rng.integers(1, 4)) * DT_NS)
+        planned = made.plan(now_ns, seen())
+        if planned is not None:
+            yield now_ns, planned
+
+
+@pytest.mark.parametrize("name", ["state_projection", "temporal_ensemble", "weighted_average"])
+def test_rows_that_owe_something_to_an_older_chunk_expire_with_it(name: str) -> None:
+    n_mixed = 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        old_until_ns = START + int(rng.integers(2, 10) * DT_NS + rng.integers(DT_NS))
+        for now_ns, planned in segments_of_two_chunks(name, rng, old_until_ns):
+            x = planned.rows.positions[:, 0]
+            begin_ns = planned.rows.target0_ns + DT_NS * np.arange(len(x))
+            is_old = (begin_ns + DT_NS > now_ns) & (x > 1e-9)
+            n_mixed += bool(is_old.any() and (x < 1.0).any())
+            if is_old.any():
+                assert planned.segment.valid_until_ns <= old_until_ns
+    assert n_mixed > 10

@@ -18,6 +18,8 @@ from vla_ros.latency.admission import Admission, BufferContext
 from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.types import ActionChunk, Observation, RobotState, Segment
 
+_NEVER_NS = 2**62
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -46,6 +48,7 @@ class ChunkPlanner:
         self._admits = admits
         self._outstanding: set[int] = set()
         self._stamp: LatencyStamp | None = None  # newest cause of the rows
+        self._older_until_ns = _NEVER_NS  # when the oldest of the others expires
 
     @property
     def strategy(self) -> Strategy:
@@ -111,7 +114,11 @@ class ChunkPlanner:
         if verdict.admission is Admission.ACCEPTED:
             if verdict.is_synchronous:  # row times mean nothing while clocks cannot be trusted
                 chunks = tuple(replace(c, target0_ns=now_ns) for c in chunks)
+            was_mixed = now_ns < self._strategy.mixed_until_ns
             self._strategy.offer(chunks, request, now_ns)
+            if self._stamp is not None:
+                older_ns = self._older_until_ns if was_mixed else _NEVER_NS
+                self._older_until_ns = min(older_ns, self._stamp.usable_until_ns)
             self._stamp = stamp
         return verdict
 
@@ -120,7 +127,15 @@ class ChunkPlanner:
         rows = self._strategy.plan(self._situation(now_ns, observation))
         if rows is None or self._stamp is None:
             return None
-        segment = self._committer.commit(rows, self._stamp.replace(publish_ns=now_ns))
+        stamp = self._stamp.replace(publish_ns=now_ns)
+        if self._admits and now_ns < self._strategy.mixed_until_ns:
+            # As good as the oldest cause: what is old in these rows is not executed beyond it.
+            until_ns = self._older_until_ns + max(0, stamp.clock_err_ns)
+            stamp = stamp.replace(
+                soft_expire_ns=min(stamp.soft_expire_ns, self._older_until_ns),
+                hard_expire_ns=min(stamp.hard_expire_ns, until_ns),
+            )
+        segment = self._committer.commit(rows, stamp)
         return Planned(rows, segment)
 
     def _situation(self, now_ns: int, observation: Observation) -> Situation:
@@ -135,3 +150,4 @@ class ChunkPlanner:
         self._strategy.reset()
         self._outstanding.clear()
         self._stamp = None
+        self._older_until_ns = _NEVER_NS

@@ -136,6 +136,13 @@ class Strategy(Protocol):
 
     name: str
 
+    @property
+    def mixed_until_ns(self) -> int:
+        """Until then the rows owe something to chunks before the newest one; 0: nothing.
+
+        Such rows are as good as the oldest of their causes: they expire with it.
+        """
+
     def reset(self) -> None:
         """Forget every row: a new episode, instruction or authority begins."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vla_ros.chunking.rows import end_ns, rows_from, shifted
+from vla_ros.chunking.seam import join_rows
 from vla_ros.chunking.strategies.base import (
     Guidance,
     InferenceRequest,
@@ -59,6 +60,12 @@ class PlanStrategy:
         self._plan: ActionChunk | None = None
         self.origin: InferenceRequest | None = None
         self.began_ns = 0
+        self._mixed_until_ns = 0
+
+    @property
+    def mixed_until_ns(self) -> int:
+        """Until then the rows owe something to chunks before the newest one; 0: nothing."""
+        return self._mixed_until_ns
 
     @property
     def dt_ns(self) -> int:
@@ -75,6 +82,7 @@ class PlanStrategy:
         self._ledger.reset()
         self._plan = None
         self.origin = None
+        self._mixed_until_ns = 0
 
     def request(self, situation: Situation) -> InferenceRequest | None:
         """Return what to infer now, or None."""
@@ -88,6 +96,7 @@ class PlanStrategy:
             return
         new = self._rows_of(chunks, now_ns)
         if end_ns(new) >= now_ns:
+            self._mixed_until_ns = 0
             self._plan = self._joined(new, request, now_ns)
             self.origin, self.began_ns = request, new.target0_ns
 
@@ -106,6 +115,15 @@ class PlanStrategy:
     def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         """Return the plan made of the running one and ``new``: here, of ``new`` alone."""
         return new
+
+    def _join(
+        self, new: ActionChunk, now_ns: int, switch_ns: int, tau_s: float | None
+    ) -> ActionChunk:
+        """Return rows of the running plan until ``switch_ns``, then ``new``."""
+        if self._plan is not None:
+            # The last row before the switch is held until the one after it.
+            self._mixed_until_ns = switch_ns + new.dt_ns
+        return join_rows(self._plan, new, now_ns=now_ns, switch_ns=switch_ns, tau_s=tau_s)
 
     def _rows_executed(self, now_ns: int) -> int:
         """Return how many rows of the chunk are past; more than any chunk has without a plan."""

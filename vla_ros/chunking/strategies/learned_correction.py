@@ -51,6 +51,11 @@ class LearnedCorrection:
         self._rows_ahead = rows_ahead
         self.name = f"learned_correction({inner.name})"
 
+    @property
+    def mixed_until_ns(self) -> int:
+        """As of the inner strategy: an offset is no row."""
+        return self._inner.mixed_until_ns
+
     def reset(self) -> None:
         """Forget every row."""
         self._inner.reset()

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vla_ros.chunking.seam import join_rows
 from vla_ros.chunking.strategies.base import (
     Guidance,
     InferenceRequest,
@@ -114,5 +113,4 @@ class RealTimeChunking(PlanStrategy):
         self.late_joins += 1
         if self._guidance is not Guidance.TRAINED:
             return new
-        tau_s = self._settings.fade_s
-        return join_rows(self._plan, new, now_ns=now_ns, switch_ns=now_ns, tau_s=tau_s)
+        return self._join(new, now_ns, now_ns, self._settings.fade_s)

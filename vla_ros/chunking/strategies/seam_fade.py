@@ -42,6 +42,11 @@ class SeamFade:
         self._offset: Offset | None = None
         self.name = f"{inner.name}+fade"
 
+    @property
+    def mixed_until_ns(self) -> int:
+        """As of the inner strategy: an offset is no row."""
+        return self._inner.mixed_until_ns
+
     def reset(self) -> None:
         """Forget rows and offset."""
         self._inner.reset()

@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 
 from vla_ros.chunking.projection import ImpedanceModel, last_row_state, project_state
 from vla_ros.chunking.rows import end_ns, steps_until
-from vla_ros.chunking.seam import join_rows
 from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities, Situation
 from vla_ros.chunking.strategies.common import PlanStrategy
 from vla_ros.config_fields import setting
@@ -71,7 +70,7 @@ class StateProjection(PlanStrategy):
 
     def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         switch_ns = max(now_ns, new.target0_ns)
-        return join_rows(self._plan, new, now_ns=now_ns, switch_ns=switch_ns, tau_s=None)
+        return self._join(new, now_ns, switch_ns, None)
 
     def _predicted(self, situation: Situation, at_ns: int) -> Observation:
         state = situation.state

@@ -64,7 +64,9 @@ class TemporalEnsemble(PlanStrategy):
 
     def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         past_ns = now_ns - 2 * self.dt_ns
-        self._chunks = [*(c for c in self._chunks if end_ns(c) >= past_ns), new]
+        older = [c for c in self._chunks if end_ns(c) >= past_ns]
+        self._mixed_until_ns = max((end_ns(c) + self.dt_ns for c in older), default=0)
+        self._chunks = [*older, new]
         keep = max((past_ns - new.target0_ns) // self.dt_ns, 0)
         return ensemble(self._chunks, slice_rows(new, keep), self._settings.decay)
 

@@ -30,7 +30,6 @@ from dataclasses import dataclass, replace
 
 from vla_ros.chunking.projection import ImpedanceModel, last_row_state, project_state
 from vla_ros.chunking.rows import end_ns, steps_until
-from vla_ros.chunking.seam import join_rows
 from vla_ros.chunking.strategies.base import (
     Guidance,
     InferenceRequest,
@@ -188,6 +187,4 @@ class Timed(PlanStrategy):
         is_late = now_ns > first_ns
         self.late_joins += int(is_late)
         switch_ns = max(now_ns, first_ns)
-        return join_rows(
-            self._plan, new, now_ns=now_ns, switch_ns=switch_ns, tau_s=self._settings.fade_s
-        )
+        return self._join(new, now_ns, switch_ns, self._settings.fade_s)

@@ -78,6 +78,7 @@ class _Client:
 
     queue: dict[int, Array] = field(default_factory=dict)  # by number, in order
     latest: int = -1  # number of the newest executed action
+    newest_mixed: int = -1  # newest number that is made of two actions
     chunk_size: int = -1  # as there: 0 / -1 lets the first observation pass
     must_go: bool = True
     predicted: set[int] = field(default_factory=set)
@@ -137,6 +138,7 @@ class WeightedAverage(PlanStrategy):
         client.target = actions[len(past)]
         client.latest = next(iter(client.queue))
         del client.queue[client.latest]
+        self._note_mixed(situation.now_ns)
         start_ns = situation.now_ns - len(past) * self.dt_ns
         return self._as_rows(client.template, actions, start_ns)
 
@@ -157,9 +159,18 @@ class WeightedAverage(PlanStrategy):
                 continue
             old = client.queue.get(number)
             queue[number] = new if old is None else old_share * old + new_share * new
+            if old is not None and old_share > 0.0:
+                client.newest_mixed = number
         client.queue = queue
         client.must_go = True
         self.origin = request
+        self._note_mixed(now_ns)
+
+    def _note_mixed(self, now_ns: int) -> None:
+        # One action a step, and the last of them is held until the next.
+        left = sum(number <= self._client.newest_mixed for number in self._client.queue)
+        is_held = 0 <= self._client.latest <= self._client.newest_mixed
+        self._mixed_until_ns = now_ns + (left + 1) * self.dt_ns if left or is_held else 0
 
     def _rearm(self, situation: Situation) -> None:
         limit_ns = 1e9 * self._settings.rearm_s
