@@ -63,8 +63,8 @@ class TimedSettings(ImpedanceModel):
     # it began, whatever is seen.
     min_prefix: int = setting(1, "rows bound fully in any case", ge=0, le=100)
     # All keep the arm to the side begun, however often it asks; but they hold it to rows that were
-    # made long ago. Few let it follow what is seen: better where rows scatter more the further ahead
-    # they are. A matter of the policy.
+    # made long ago. Few let it follow what is seen: better where rows scatter more further ahead.
+    # A matter of the policy.
     bound_rows: int = setting(
         0, "rows from the first new one on that guide at all; 0: all there are", ge=0, le=1000
     )
