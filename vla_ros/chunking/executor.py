@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from vla_ros.latency.admission import Admission
 from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.perception import tick_code
 from vla_ros.policies.base import FastPolicy
-from vla_ros.types import ActionChunk, Latent, Observation, RobotState, Segment
+from vla_ros.types import ActionChunk, CameraFrame, Latent, Observation, RobotState, Segment
 
 _SLOWEST = 0.2  # the twist that a policy is told grows by the reciprocal at most
 
@@ -117,8 +118,15 @@ class ChunkExecutor:
         self._running = None
         return rest
 
-    def step(self, now_ns: int, state: RobotState, instruction: str, epoch: int) -> StepResult:
-        """Compute the segment to commit at ``now_ns``.
+    def step(
+        self,
+        now_ns: int,
+        state: RobotState,
+        instruction: str,
+        epoch: int,
+        frames: Mapping[str, CameraFrame] | None = None,
+    ) -> StepResult:
+        """Compute the segment to commit at ``now_ns``; ``frames``: the newest of each camera.
 
         A policy that fails gives a starved result with its message: the control host then finishes
         the valid rows it has, brakes and holds.
@@ -134,6 +142,7 @@ class ChunkExecutor:
             instruction=instruction,
             instruction_id=context.instruction_id,
             episode_id=context.episode_id,
+            frames=frames or {},
         )
         refusal = self._decode(latent, observation, now_ns, epoch)
         planned = None if refusal else self._planner.plan(now_ns, observation)
