@@ -34,7 +34,7 @@ _CANDIDATES = 4  # pick, place, reference, a learned point
 _WAY = 64
 _SPAN_S = 1e-9 * CHUNK_DT_NS * (CHUNK_ROWS - 1)
 _OPEN_M, _CLOSED_M = 0.08, 0.01
-_ANCHOR_CENTRE = (0.48, 0.0, 0.02, 0.0, 0.0, 0.48, 0.0, 0.045)
+_ANCHOR_CENTRE = (0.48, 0.0, 0.02, 0.0, 0.0, 0.48, 0.0, 0.02)
 _ANCHOR_SCALE = (0.1, 0.1, 0.1, 1.0, 1.0, 0.1, 0.1, 0.1)
 
 
@@ -75,7 +75,7 @@ def expert_shapes(config: ModelConfig) -> Shapes:
     return {
         **linear("expert/read0", config.latent_size + _AGE_FEATURES, _READ),
         **linear("expert/read1", _READ, _READ),
-        **linear("expert/anchors", config.latent_size + _READ, _ANCHOR),
+        **linear("expert/anchors", config.latent_size + _READ, _ANCHOR, small=True),
         **tower_shapes("expert/wrist", c),
         **linear("expert/wrist/query", _READ, _QUERIES * c),
         **linear("expert/wrist/value", c, _VALUE),
@@ -85,13 +85,13 @@ def expert_shapes(config: ModelConfig) -> Shapes:
         **linear("expert/think0", inputs, h),
         **linear("expert/think1", h, h),
         **linear("expert/think2", h, h),
-        **linear("expert/gate", h, _CANDIDATES),
-        **linear("expert/gate_z", h, 2),
+        **linear("expert/gate", h, _CANDIDATES, small=True),
+        **linear("expert/gate_z", h, 2, small=True),
         **linear("expert/goal", h, 4, small=True),
         **linear("expert/turn", h, 1, small=True),
         "expert/point/b": (2,),
-        **linear("expert/gripper", h, 1),
-        **linear("expert/phase", h, len(PHASES)),
+        **linear("expert/gripper", h, 1, small=True),
+        **linear("expert/phase", h, len(PHASES), small=True),
         **linear("expert/way0", 6, _WAY),
         **linear("expert/way1", _WAY, _WAY),
         **linear("expert/way", _WAY, 2 * (CHUNK_ROWS - 1), small=True),
@@ -111,7 +111,7 @@ def run_expert(
         config: sizes.
         latent: (B, T, D).
         age_s: (B, 1) time since the oldest exposure behind the latent [s]; negative: not known.
-        state: (B, 20), the fields of ``state_vector``.
+        state: (B, 24), the fields of ``state_vector``.
         wrist: (B, 3, 52, 56) in -1..1.
     """
     flat, age = latent.flatten(1), _age_features(age_s)
@@ -119,7 +119,7 @@ def run_expert(
     scaled = (state - constant(sv.STATE_CENTRE, state)) / constant(sv.STATE_SCALE, state)
     seen = _see_wrist(p, config, wrist, read)
     anchors = _anchors(p, join([flat, read]), seen, scaled)
-    ref, ee = state[:, sv.REF_XYZ], state[:, sv.EE_XYZ]
+    ref, ee = state[:, sv.REF_POSITION], state[:, sv.EE_POSITION]
     pick, place = anchors[:, :3], anchors[:, 5:]
     relative = 10.0 * join([pick - ref, pick - ee, place - ref, place - ee])
     inputs = join([read, scaled, age, seen, relative, anchors[:, 3:5]])
@@ -187,7 +187,7 @@ def _way(p: Weights, goal: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     x = perceptron(p, "expert/way", 4.0 * join(features), 2)
     a, b = affine(p, "expert/way", x).unsqueeze(-1).chunk(2, dim=1)  # (B, H - 1, 1) each
     rows = a * g.unsqueeze(1) + b * v.unsqueeze(1)
-    turn, spin = goal[:, 3:], _SPAN_S * state[:, sv.REF_YAW_RATE : sv.REF_YAW_RATE + 1]
+    turn, spin = goal[:, 3:], _SPAN_S * state[:, sv.REF_YAW_RATE]
     x = perceptron(p, "expert/spin", join([turn.abs(), spin.abs(), turn * spin]), 2)
     a, b = affine(p, "expert/spin", x).chunk(2, dim=1)
     turns = a * turn + b * spin

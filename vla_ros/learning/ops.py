@@ -7,24 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vla_ros.learning.parameters import Weights
+from vla_ros.learning.parameters import Weights, weight_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
 def affine(p: Weights, name: str, x: Tensor) -> Tensor:
     """Return W x + b of vectors (..., inputs)."""
-    weight = p[f"{name}/w"] if f"{name}/w" in p else p[f"{name}/small"]
-    return x @ weight.T + p[f"{name}/b"]
+    return x @ weight_of(p, name).T + p[f"{name}/b"]
 
 
 def convolve(p: Weights, name: str, x: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
     """Return the convolution of maps (B, C, rows, columns)."""
     from torch.nn.functional import conv2d
 
-    return conv2d(x, p[f"{name}/w"], p[f"{name}/b"], stride=stride, padding=padding)
+    return conv2d(x, weight_of(p, name), p[f"{name}/b"], stride=stride, padding=padding)
 
 
 def perceptron(p: Weights, name: str, x: Tensor, layers: int) -> Tensor:
@@ -39,6 +37,13 @@ def join(parts: Sequence[Tensor]) -> Tensor:
     import torch
 
     return torch.cat(tuple(parts), dim=-1)
+
+
+def in_sequence(parts: Sequence[Tensor]) -> Tensor:
+    """Return the concatenation along the second axis."""
+    import torch
+
+    return torch.cat(tuple(parts), dim=1)
 
 
 def constant(values: object, like: Tensor) -> Tensor:
@@ -80,10 +85,3 @@ def to_cells(x: Tensor) -> Tensor:
 def images_to_float(images: Tensor) -> Tensor:
     """Return uint8 images (..., rows, columns, 3) as (..., 3, rows, columns) in -1..1."""
     return images.movedim(-1, -3).float() / 127.5 - 1.0
-
-
-def float_type() -> torch.dtype:
-    """Return the type of all weights."""
-    import torch
-
-    return torch.float32

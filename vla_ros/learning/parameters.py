@@ -29,9 +29,15 @@ def linear(name: str, inputs: int, outputs: int, *, small: bool = False) -> Shap
     return {f"{name}/{'small' if small else 'w'}": (outputs, inputs), f"{name}/b": (outputs,)}
 
 
-def convolution(name: str, inputs: int, outputs: int, side: int) -> Shapes:
+def convolution(name: str, inputs: int, outputs: int, side: int, *, small: bool = False) -> Shapes:
     """Return the shapes of a convolution with a square kernel."""
-    return {f"{name}/w": (outputs, inputs, side, side), f"{name}/b": (outputs,)}
+    kind = "small" if small else "w"
+    return {f"{name}/{kind}": (outputs, inputs, side, side), f"{name}/b": (outputs,)}
+
+
+def weight_of(p: Weights, name: str) -> torch.Tensor:
+    """Return the matrix or kernel of a layer, however it started."""
+    return p[f"{name}/w"] if f"{name}/w" in p else p[f"{name}/small"]
 
 
 def initial_arrays(shapes: Shapes, seed: int) -> Arrays:

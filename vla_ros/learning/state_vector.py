@@ -10,30 +10,27 @@ from numpy.typing import NDArray
 
 from vla_ros.types import RobotState
 
-STATE_FIELDS = (
-    *("ref_x_m", "ref_y_m", "ref_z_m", "ref_yaw_sin", "ref_yaw_cos"),
-    *("ref_vx_m_s", "ref_vy_m_s", "ref_vz_m_s", "ref_yaw_rate_rad_s"),
-    *("ee_x_m", "ee_y_m", "ee_z_m", "ee_yaw_sin", "ee_yaw_cos"),
-    *("ee_vx_m_s", "ee_vy_m_s", "ee_vz_m_s"),
-    *("gripper_width_m", "gripper_target_m", "gripper_rate_m_s"),
-)
-STATE_SIZE = len(STATE_FIELDS)
-REF_XYZ, REF_YAW, REF_VELOCITY = slice(0, 3), slice(3, 5), slice(5, 8)
-REF_YAW_RATE = 8
-EE_XYZ = slice(9, 12)
-GRIPPER_WIDTH, GRIPPER_TARGET, GRIPPER_RATE = 17, 18, 19
+# Name and number of values; poses and twists in base, "ref": where the arm is asked to be.
+STATE_FIELDS = {
+    "ref_position_m": 3,
+    "ref_yaw_sin_cos": 2,
+    "ref_twist": 6,
+    "ee_position_m": 3,
+    "ee_yaw_sin_cos": 2,
+    "ee_twist": 6,
+    "gripper_width_m": 1,
+    "gripper_target_m": 1,
+}
+STATE_SIZE = sum(STATE_FIELDS.values())
+REF_POSITION, REF_VELOCITY, REF_YAW_RATE = slice(0, 3), slice(5, 8), slice(10, 11)
+EE_POSITION, GRIPPER_TARGET = slice(11, 14), 23
 
-# Centre and size of each field over demonstrations; they bring the inputs of the network to order
+# Centre and size of each value over demonstrations; they bring the inputs of the network to order
 # one. Fixed numbers of the task, not statistics, so that a graph does not depend on the data.
-STATE_CENTRE = (
-    *(0.45, 0.0, 0.15, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0),
-    *(0.45, 0.0, 0.15, 0.0, 1.0, 0.0, 0.0, 0.0, 0.05, 0.04, 0.0),
-)
-STATE_SCALE = (
-    *(0.15, 0.2, 0.12, 0.5, 0.3, 0.2, 0.2, 0.2, 0.6),
-    *(0.15, 0.2, 0.12, 0.5, 0.3, 0.2, 0.2, 0.2, 0.02, 0.035, 0.1),
-)
-_LONGEST_STEP_S = 0.1
+_POSE = ((0.45, 0.0, 0.15, 0.0, 1.0), (0.15, 0.2, 0.12, 0.5, 0.3))
+_TWIST = ((0.0,) * 6, (0.2, 0.2, 0.2, 0.6, 0.6, 0.6))
+STATE_CENTRE = (*_POSE[0], *_TWIST[0], *_POSE[0], *_TWIST[0], 0.05, 0.04)
+STATE_SCALE = (*_POSE[1], *_TWIST[1], *_POSE[1], *_TWIST[1], 0.02, 0.035)
 
 
 def yaw_of(R: NDArray[np.float64]) -> float:
@@ -41,48 +38,14 @@ def yaw_of(R: NDArray[np.float64]) -> float:
     return math.atan2(float(R[1, 0]), float(R[0, 0]))
 
 
-class StateVector:
-    """Writes a robot state as a vector; remembers only the gripper's width of the call before.
-
-    Thread-safety: one thread.
-    """
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the width seen last: a new episode or instruction begins."""
-        self._width_m, self._tick_ns = 0.0, 0
-
-    def of(self, state: RobotState) -> NDArray[np.float32]:
-        """Return the fields ``STATE_FIELDS`` (20,).
-
-        The rate of the gripper is the difference quotient of its width since the call before; zero
-        at the first call and if that was more than 0.1 s ago.
-        """
-        ref_yaw = yaw_of(state.T_base_ref[:3, :3])
-        ee_yaw = yaw_of(state.T_base_ee[:3, :3])
-        return np.array(
-            [
-                *state.T_base_ref[:3, 3],
-                math.sin(ref_yaw),
-                math.cos(ref_yaw),
-                *state.twist_ref_base[:3],
-                state.twist_ref_base[5],
-                *state.T_base_ee[:3, 3],
-                math.sin(ee_yaw),
-                math.cos(ee_yaw),
-                *state.twist_base[:3],
-                state.gripper_width_m,
-                state.gripper_target_m,
-                self._rate(state),
-            ],
-            dtype=np.float32,
-        )
-
-    def _rate(self, state: RobotState) -> float:
-        step_s = 1e-9 * (state.tick_ns - self._tick_ns)
-        change_m = state.gripper_width_m - self._width_m
-        known = self._tick_ns > 0 and 0.0 < step_s <= _LONGEST_STEP_S
-        self._width_m, self._tick_ns = state.gripper_width_m, state.tick_ns
-        return min(max(change_m / step_s, -0.5), 0.5) if known else 0.0
+def state_vector(state: RobotState) -> NDArray[np.float32]:
+    """Return the fields ``STATE_FIELDS`` (24,) of a robot state."""
+    parts: list[float] = []
+    for T, twist in (
+        (state.T_base_ref, state.twist_ref_base),
+        (state.T_base_ee, state.twist_base),
+    ):
+        yaw = yaw_of(T[:3, :3])
+        parts += [*T[:3, 3], math.sin(yaw), math.cos(yaw), *twist]
+    parts += [state.gripper_width_m, state.gripper_target_m]
+    return np.array(parts, dtype=np.float32)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vla_ros.learning.model_config import PICK_SLOT, SLOTS, ModelConfig
-from vla_ros.learning.ops import affine, attend, constant, convolve, join, to_cells
+from vla_ros.learning.ops import affine, attend, constant, convolve, in_sequence, join, to_cells
 from vla_ros.learning.parameters import Shapes, Weights, convolution, linear
 from vla_ros.learning.views import CELL_PX, CELLS, table_grid
 from vla_ros.learning.wrist_tower import cell_places, see_wrist, tower_shapes
@@ -32,20 +32,20 @@ _WRIST_QUERIES = 4
 
 
 @dataclass(frozen=True)
-class TrunkOutput:
-    """The latent and what is supervised during training only.
+class Pointed:
+    """What the words point at.
 
     Attributes:
-        latent: (B, T, D).
         places: (B, slots, 2) where the objects are, x and y in base [m].
         logits: (B, slots, cells) match of each slot with each cell of the scene.
         pick_yaw: (B, 2) cosine and sine of four times the yaw of what to pick.
+        slots: (B, slots, D) a token for each.
     """
 
-    latent: Tensor
     places: Tensor
     logits: Tensor
     pick_yaw: Tensor
+    slots: Tensor
 
 
 def trunk_shapes(config: ModelConfig) -> Shapes:
@@ -60,17 +60,17 @@ def trunk_shapes(config: ModelConfig) -> Shapes:
         **linear("trunk/where", 2, c),
     }
     for i in range(config.blocks):
-        shapes |= convolution(f"trunk/block{i}/a", c, c, 3) | convolution(
-            f"trunk/block{i}/b", c, c, 3
-        )
+        # The second half of a block starts near zero, so that depth changes nothing at first.
+        shapes |= convolution(f"trunk/block{i}/a", c, c, 3)
+        shapes |= convolution(f"trunk/block{i}/b", c, c, 3, small=True)
     pooled = _POOLS[0] * _POOLS[1] * _POOL_CHANNELS
     return {
         **shapes,
         **linear("trunk/key", c, k),
         **linear("trunk/value", c, k),
-        **linear("trunk/vote", c, 2),
+        **linear("trunk/vote", c, 2, small=True),
         **linear("trunk/slot", k + 3, d),
-        **linear("trunk/pick_yaw", k, 2),
+        **linear("trunk/pick_yaw", k, 2, small=True),
         **linear("trunk/pool", c, _POOL_CHANNELS),
         **linear("trunk/summary", pooled, 2 * d),
         **tower_shapes("trunk/wrist", config.wrist_channels),
@@ -81,8 +81,8 @@ def trunk_shapes(config: ModelConfig) -> Shapes:
 
 def run_trunk(
     p: Weights, config: ModelConfig, scene: Tensor, wrist: Tensor, tokens: Tensor
-) -> TrunkOutput:
-    """Return the latent of a batch.
+) -> Tensor:
+    """Return the latent (B, T, D) of a batch.
 
     Args:
         p: weights.
@@ -91,18 +91,30 @@ def run_trunk(
         wrist: (B, 3, 52, 56) in -1..1.
         tokens: (B, L) int64.
     """
-    cells = _see_scene(p, config, scene)
+    cells = see_scene(p, config, scene)
+    return latent_of(p, config, cells, point(p, cells, tokens), wrist)
+
+
+def point(p: Weights, cells: Tensor, tokens: Tensor) -> Pointed:
+    """Return what the words point at in the cells (B, 1568, C) of a scene."""
     found = attend(_read(p, tokens), affine(p, "trunk/key", cells), affine(p, "trunk/value", cells))
-    grid = constant(table_grid().reshape(-1, 2), scene)
-    votes = grid + _VOTE_M * affine(p, "trunk/vote", cells)
-    places = found.weights @ votes
-    scaled = (places - constant(_CENTRE_M, scene)) / _SCALE_M
-    slots = affine(p, "trunk/slot", join([found.values, scaled, found.peak]))
+    grid = constant(table_grid().reshape(-1, 2), cells)
+    places = found.weights @ (grid + _VOTE_M * affine(p, "trunk/vote", cells))
+    scaled = (places - constant(_CENTRE_M, cells)) / _SCALE_M
+    return Pointed(
+        places=places,
+        logits=found.logits,
+        pick_yaw=affine(p, "trunk/pick_yaw", found.values[:, PICK_SLOT]),
+        slots=affine(p, "trunk/slot", join([found.values, scaled, found.peak])),
+    )
+
+
+def latent_of(
+    p: Weights, config: ModelConfig, cells: Tensor, pointed: Pointed, wrist: Tensor
+) -> Tensor:
+    """Return the latent (B, T, D): a token per slot, two of the scene, two of the wrist."""
     rest = join([_summary(p, cells), _see_wrist(p, wrist)])
-    rest = rest.reshape(len(rest), -1, config.token_dim)
-    latent = _stack([slots, rest])
-    yaw = affine(p, "trunk/pick_yaw", found.values[:, PICK_SLOT])
-    return TrunkOutput(latent, places, found.logits, yaw)
+    return in_sequence([pointed.slots, rest.reshape(len(rest), -1, config.token_dim)])
 
 
 def _read(p: Weights, tokens: Tensor) -> Tensor:
@@ -111,7 +123,7 @@ def _read(p: Weights, tokens: Tensor) -> Tensor:
     known = (tokens != 0).to(words.dtype).unsqueeze(-1)
     words = words * known
     nothing = words[:, :1] * 0.0
-    before, after = _rows([nothing, words[:, :-1]]), _rows([words[:, 1:], nothing])
+    before, after = in_sequence([nothing, words[:, :-1]]), in_sequence([words[:, 1:], nothing])
     context = affine(p, "trunk/words/context", join([before, words, after])).relu()
     scores = affine(p, "trunk/words/attention", context) - 1e4 * (1.0 - known)
     attention = scores.softmax(dim=1).transpose(1, 2)  # (B, slots, L)
@@ -119,8 +131,8 @@ def _read(p: Weights, tokens: Tensor) -> Tensor:
     return (read.unsqueeze(2) @ p["trunk/words/query/w"]).squeeze(2)
 
 
-def _see_scene(p: Weights, config: ModelConfig, scene: Tensor) -> Tensor:
-    """Return the cells (B, 1568, C) of the scene."""
+def see_scene(p: Weights, config: ModelConfig, scene: Tensor) -> Tensor:
+    """Return the cells (B, 1568, C) of scenes (B, 3, 112, 224) in -1..1."""
     x = convolve(p, "trunk/stem", scene, stride=CELL_PX)
     grid = (constant(table_grid(), scene) - constant(_CENTRE_M, scene)) / _SCALE_M
     x = (x + affine(p, "trunk/where", grid).permute(2, 0, 1)).relu()
@@ -144,12 +156,3 @@ def _see_wrist(p: Weights, wrist: Tensor) -> Tensor:
     weights = affine(p, "trunk/wrist/key", cells).softmax(dim=1).transpose(1, 2)
     found = join([weights @ cell_places(wrist), weights @ cells])
     return affine(p, "trunk/wrist/out", found.flatten(1))
-
-
-def _rows(parts: list[Tensor]) -> Tensor:
-    import torch
-
-    return torch.cat(parts, dim=1)
-
-
-_stack = _rows

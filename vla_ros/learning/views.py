@@ -11,6 +11,7 @@ The last rows, which carry the tick code of the simulation, are never seen.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,14 +37,11 @@ def crop_scene(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def shrink_wrist(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the wrist image (52, 56, 3): averages of 4 x 4 px, rounded half up."""
+    """Return the wrist image (52, 56, 3): averages of 4 x 4 px."""
     _check(rgb)
     rows, columns = WRIST_SHAPE
-    box = WRIST_BOX_PX
-    boxes = rgb[: rows * box].reshape(rows, box, columns, box, 3).astype(np.uint16)
-    total = boxes.sum(axis=(1, 3))
-    shrunk: NDArray[np.uint8] = ((total + box * box // 2) // (box * box)).astype(np.uint8)
-    return shrunk
+    seen = rgb[: rows * WRIST_BOX_PX]
+    return np.asarray(cv2.resize(seen, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def camera_pose(camera: CameraConfig) -> NDArray[np.float64]:
@@ -71,7 +69,7 @@ def table_grid(camera: CameraConfig = SCENE_CAMERA) -> NDArray[np.float32]:
     return np.ascontiguousarray(points[..., :2], dtype=np.float32)
 
 
-def cell_of(points: NDArray[np.float64], camera: CameraConfig = SCENE_CAMERA) -> NDArray[np.int64]:
+def cell_of(points: NDArray[np.floating], camera: CameraConfig = SCENE_CAMERA) -> NDArray[np.int64]:
     """Return the number of the cell (n,) that shows each point (n, 3) in base [m]; -1 outside."""
     T, k = camera_pose(camera), camera.intrinsics
     seen = (points - T[:3, 3]) @ T[:3, :3]

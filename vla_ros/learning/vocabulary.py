@@ -24,40 +24,36 @@ class Vocabulary:
 
     Attributes:
         words: all entries in order, ``<pad>`` and ``<unk>`` first.
-        length: tokens per sentence.
     """
 
     words: tuple[str, ...]
-    length: int = MAX_TOKENS
 
     def __post_init__(self) -> None:
         if self.words[:2] != (PAD, UNKNOWN):
             raise ConfigError(f"a vocabulary begins with {PAD} and {UNKNOWN}")
         if len(set(self.words)) != len(self.words):
             raise ConfigError("a word is in the vocabulary twice")
-        if not 1 <= self.length <= 512:
-            raise ConfigError(f"length must be 1..512, got {self.length}")
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """Return the tokens (1, length) of a sentence.
+        """Return the tokens (1, 16) of a sentence.
 
         Raises:
-            InstructionError: if the sentence has no word or too many.
+            InstructionError: if the sentence has no word or too many, or one that is not known.
         """
         words = re.findall(r"[^\W_]+", text.lower())
-        if not 1 <= len(words) <= self.length:
-            raise InstructionError(f"an instruction has 1..{self.length} words, got {len(words)}")
+        if not 1 <= len(words) <= MAX_TOKENS:
+            raise InstructionError(f"an instruction has 1..{MAX_TOKENS} words, got {len(words)}")
         numbers = {word: i for i, word in enumerate(self.words)}
-        tokens = np.zeros((1, self.length), dtype=np.int64)
-        tokens[0, : len(words)] = [numbers.get(word, 1) for word in words]
+        if unknown := [word for word in words if word not in numbers]:
+            known = ", ".join(self.words[2:])
+            raise InstructionError(f"the word {unknown[0][:32]!r} is unknown; known: {known}")
+        tokens = np.zeros((1, MAX_TOKENS), dtype=np.int64)
+        tokens[0, : len(words)] = [numbers[word] for word in words]
         return tokens
 
     def to_json(self) -> str:
-        """Return the text of the file: word to number, and the length of a sentence."""
-        return json.dumps(
-            {"tokens": {word: i for i, word in enumerate(self.words)}, "length": self.length},
-            indent=1,
-        )
+        """Return the text of the file: words to numbers."""
+        return json.dumps({word: i for i, word in enumerate(self.words)}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Vocabulary:
@@ -67,11 +63,10 @@ class Vocabulary:
             ConfigError: if it is not one.
         """
         try:
-            values = json.loads(text)
-            numbers: dict[str, int] = values["tokens"]
+            numbers: dict[str, int] = json.loads(text)
             if sorted(numbers.values()) != list(range(len(numbers))):
                 raise ConfigError("token numbers must be 0, 1, 2, ...")
-            return Vocabulary(tuple(sorted(numbers, key=numbers.__getitem__)), values["length"])
+            return Vocabulary(tuple(sorted(numbers, key=numbers.__getitem__)))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ConfigError(f"not a vocabulary: {error}") from error
 

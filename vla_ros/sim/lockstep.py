@@ -12,25 +12,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vla_ros.chunking.executor import ChunkExecutor
 from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.config import ControlConfig
-from vla_ros.latency.buffer import BufferContext, LatentBuffer
-from vla_ros.latency.stamping import (
-    InferenceTimes,
-    soft_validity_ns,
-    stamp_latent,
-    validity_ns,
-)
 from vla_ros.policies.base import FastPolicy, SlowPolicy
 from vla_ros.policies.classical_fast import ClassicalFastPolicy
 from vla_ros.policies.classical_slow import ClassicalSlowPolicy
 from vla_ros.policies.instruction import parse_instruction
+from vla_ros.sim.execution import Execution, SplitExecution, WholeExecution
 from vla_ros.sim.judge import Judge
 from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.sim.virtual_cell import VirtualCell
-from vla_ros.types import CameraFrame, Latent, Observation
+from vla_ros.types import CameraFrame, Observation
 
 FrameFilter = Callable[[dict[str, CameraFrame]], dict[str, CameraFrame]]
 
@@ -68,14 +61,6 @@ class EpisodeResult:
     expired_brakes: int
 
 
-@dataclass
-class _Pending:
-    """A latent that is still being computed."""
-
-    latent: Latent
-    ready_ns: int
-
-
 class LockstepRunner:
     """Runs episodes one after the other; build once, run many.
 
@@ -85,6 +70,7 @@ class LockstepRunner:
         filter_frames: changes what both halves see (a blank image, a frozen one).
         cameras: names of the cameras that are drawn.
         strategy: how chunks are joined, by its name in the registry.
+        whole: run both halves as one policy whose rows arrive after the latency.
     """
 
     def __init__(
@@ -95,17 +81,20 @@ class LockstepRunner:
         fast_policy: FastPolicy | None = None,
         cameras: Sequence[str] = ("scene_camera",),
         strategy: str = "timed",
+        whole: bool = False,
     ) -> None:
         self._config = config or LockstepConfig()
         self._filter_frames = filter_frames
         self._cell = VirtualCell(self._config.control, cameras, "lockstep")
-        self._slow = slow_policy or ClassicalSlowPolicy()
-        self._buffer = LatentBuffer()
-        self._executor = ChunkExecutor(
-            fast_policy or ClassicalFastPolicy(), self._buffer, strategy=strategy
-        )
+        slow, fast = slow_policy or ClassicalSlowPolicy(), fast_policy or ClassicalFastPolicy()
+        latency_ns = int(self._config.slow_latency_ms * NS_PER_MS)
+        self._execution: Execution
+        if whole:
+            self._execution = WholeExecution(slow, fast, latency_ns, strategy)
+        else:
+            period_ns = int(NS_PER_S / self._config.camera_hz)
+            self._execution = SplitExecution(slow, fast, latency_ns, period_ns, strategy)
         self._episode_id = 0
-        self._latent_seq = 0
 
     def close(self) -> None:
         """Free the OpenGL context and the shared memory."""
@@ -123,8 +112,6 @@ class LockstepRunner:
         chunk_ns = int(NS_PER_S / self._config.chunk_hz)
         next_camera_ns = next_chunk_ns = start_ns
         frames: dict[str, CameraFrame] = {}
-        used_capture_ns = 0
-        pending: _Pending | None = None
         verdict = None
         while cell.now_ns < end_ns:
             now_ns = cell.now_ns
@@ -134,21 +121,14 @@ class LockstepRunner:
                 verdict = judge.update(cell.qpos, cell.qvel, now_ns)
                 if verdict.success:
                     break
-            if pending is not None and now_ns >= pending.ready_ns:
-                self._buffer.offer(pending.latent, now_ns)
-                pending = None
-            newest_ns = min((f.capture_ns for f in frames.values()), default=0)
-            if pending is None and newest_ns > used_capture_ns:
-                used_capture_ns = newest_ns
-                pending = self._infer(frames, instruction)
-                if pending.ready_ns <= now_ns:
-                    self._buffer.offer(pending.latent, now_ns)
-                    pending = None
+            observation = self._observe(instruction, frames)
+            self._execution.look(now_ns, observation)
             if now_ns >= next_chunk_ns:
                 next_chunk_ns += chunk_ns
-                self._fast_step(instruction, frames, trace)
+                self._fast_step(observation, trace)
+            due_ns = self._execution.due_ns
             until_ns = min(next_camera_ns, next_chunk_ns, end_ns)
-            cell.advance(until_ns if pending is None else min(until_ns, pending.ready_ns))
+            cell.advance(until_ns if due_ns is None else min(until_ns, due_ns))
         return trace.result(
             seed=seed,
             instruction=instruction,
@@ -162,49 +142,24 @@ class LockstepRunner:
         parse_instruction(instruction)
         self._cell.reset(apply_layout(self._cell.info, sample_layout(seed)))
         self._episode_id += 1
-        self._buffer.set_context(
-            BufferContext(episode_id=self._episode_id, instruction_id=self._episode_id)
-        )
-        self._slow.reset()
-        self._executor.reset()
+        self._execution.begin(self._episode_id)
 
     def _render(self) -> dict[str, CameraFrame]:
         frames = self._cell.render()
         return self._filter_frames(frames) if self._filter_frames else frames
 
-    def _infer(self, frames: dict[str, CameraFrame], instruction: str) -> _Pending:
-        latency_ns = int(self._config.slow_latency_ms * NS_PER_MS)
-        observation = Observation(
+    def _observe(self, instruction: str, frames: dict[str, CameraFrame]) -> Observation:
+        return Observation(
             state=self._cell.state(),
             instruction=instruction,
             instruction_id=self._episode_id,
             episode_id=self._episode_id,
             frames=frames,
         )
-        tensors = self._slow.encode(observation)
-        now_ns = self._cell.now_ns
-        ready_ns = observation.capture_oldest_ns + latency_ns
-        self._latent_seq += 1
-        period_ns = max(latency_ns, int(NS_PER_S / self._config.camera_hz))
-        times = InferenceTimes(
-            request_ns=now_ns, start_ns=now_ns, end_ns=ready_ns, publish_ns=ready_ns
-        )
-        valid_ns = validity_ns(int(self._slow.max_age_s * NS_PER_S), latency_ns, period_ns)
-        stamp = stamp_latent(
-            observation,
-            tensors,
-            times,
-            seq=self._latent_seq,
-            validity_ns=valid_ns,
-            soft_validity_ns=soft_validity_ns(valid_ns, latency_ns, period_ns),
-        )
-        return _Pending(Latent(tensors=tensors, stamp=stamp), ready_ns)
 
-    def _fast_step(self, instruction: str, frames: dict[str, CameraFrame], trace: _Trace) -> None:
+    def _fast_step(self, observation: Observation, trace: _Trace) -> None:
         self._cell.renew_lease(self._episode_id)
-        result = self._executor.step(
-            self._cell.now_ns, self._cell.state(), instruction, self._episode_id, frames
-        )
+        result = self._execution.step(self._cell.now_ns, observation)
         if result.segment is None:
             return
         trace.add(result.latent_age_ms, result.latent_age_true_ms, result.seam_m)
