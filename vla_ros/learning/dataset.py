@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -115,7 +116,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RecordingError(f"{path}: damaged, delete it to make it anew: {error}") from error
     if int(found.get("format", -1)) != _FORMAT:
         raise RecordingError(f"{path}: of another format, delete it to make it anew")

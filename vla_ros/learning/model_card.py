@@ -88,7 +88,8 @@ def _results(summaries: Sequence[CellSummary]) -> str:
     return (
         f"{to_markdown(summaries)}\n\n"
         "Virtual time, judged from the simulation's state, same seeds in every cell, layouts\n"
-        f"never trained on (training seeds begin at {FIRST_TRAINING_SEED}). 95 % bootstrap intervals.\n"
+        f"never trained on (training seeds begin at {FIRST_TRAINING_SEED}). 95 % bootstrap\n"
+        "intervals. "
         "`held-out`: pairs of colours never trained together. `no-age`: the fast half is not told\n"
         "how old its latent is. `naive`: both halves as one policy, executed from its first row\n"
         "whenever it arrives. `blank`: black images. `scrambled`: told any of the eight goals.\n"
