@@ -39,6 +39,7 @@ def test_calm_episodes_have_no_noise_and_are_as_many_as_asked_for():
             calm += 1
             assert noise.speed_scale == 1.0
             assert not any(s.pick_m.any() or s.flips_gripper for s in steps)
+            assert all(s.excursion is None for s in steps)
     assert 0.13 < calm / 300 < 0.27
 
 
@@ -56,9 +57,18 @@ def test_everything_happens_now_and_then():
     for share in (
         np.mean([s.flips_gripper for s in steps]),
         np.mean([s.pick_m.any() for s in steps]),
+        np.mean([s.excursion is not None for s in steps]),
         np.mean([np.linalg.norm(s.goal[:3]) > 0.04 for s in steps]),
     ):
         assert 0.002 < share < 0.4
+
+
+def test_excursions_stay_above_the_table_and_lead_home_now_and_then():
+    begins = [drawn(seed, n=1)[1][0].excursion for seed in range(400)]
+    places = np.array([e for e in begins if e is not None])
+    assert 0.3 < len(places) / 400 < 0.5  # of the four fifths that are not calm
+    assert places[:, 2].min() >= 0.10
+    assert 0.15 < np.mean(places[:, 2] == 0.45) < 0.45
 
 
 def test_truth_is_where_the_layout_puts_things():

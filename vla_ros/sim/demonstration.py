@@ -48,8 +48,8 @@ class DemonstrationConfig:
 
     camera_hz: float = setting(10.0, "camera rate", unit="Hz", ge=1.0, le=60.0)
     chunk_hz: float = setting(30.0, "rate of the expert", unit="Hz", ge=1.0, le=200.0)
-    max_duration_s: float = setting(20.0, "given up after", unit="s", ge=1.0, le=600.0)
-    tail_s: float = setting(0.5, "recorded after success", unit="s", ge=0.0, le=60.0)
+    max_duration_s: float = setting(25.0, "given up after", unit="s", ge=1.0, le=600.0)
+    tail_s: float = setting(1.0, "recorded after success", unit="s", ge=0.0, le=60.0)
     control: ControlConfig = field(default_factory=ControlConfig)
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
@@ -180,4 +180,7 @@ def _disturb(goal: Goal, noise: Disturbed) -> Goal:
     position: NDArray[np.float64] = goal.position + noise.goal[:3]
     position[2] = max(float(position[2]), 0.012)  # fingers do not dig into the table
     R = rotation_about_z(math.remainder(float(noise.goal[3]), 2 * math.pi)) @ goal.R
+    if noise.excursion is not None:
+        position = noise.excursion[:3].copy()
+        R = rotation_about_z(float(noise.excursion[3])) @ np.diag([1.0, -1.0, -1.0])
     return dataclasses.replace(goal, position=position, R=R, gripper_m=gripper_m)

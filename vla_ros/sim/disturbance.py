@@ -17,17 +17,20 @@ from vla_ros.config_fields import check_fields, setting
 
 Array = NDArray[np.float64]
 
+_HOME = (0.307, 0.0, 0.45, 0.0)  # where the classical policy waits
+_EXCURSION_LOW, _EXCURSION_HIGH = (0.30, -0.30, 0.10, -0.8), (0.62, 0.30, 0.50, 0.8)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DisturbanceConfig:
     """How strong and how often. An episode draws one level that scales all of it."""
 
     calm_share: float = setting(0.2, "share of episodes without any", ge=0.0, le=1.0)
-    goal_m: float = setting(0.010, "wandering of the goal", unit="m", ge=0.0, le=0.2)
+    goal_m: float = setting(0.006, "wandering of the goal", unit="m", ge=0.0, le=0.2)
     goal_rad: float = setting(0.12, "wandering of the goal's yaw", unit="rad", ge=0.0, le=1.0)
     wander_s: float = setting(0.4, "correlation time of the wandering", unit="s", ge=0.02, le=10.0)
     belief_m: float = setting(
-        0.03, "error of where pick and place are believed", unit="m", ge=0.0, le=0.2
+        0.025, "error of where pick and place are believed", unit="m", ge=0.0, le=0.2
     )
     belief_hz: float = setting(0.25, "how often such a belief begins", unit="Hz", ge=0.0, le=5.0)
     kick_m: float = setting(0.09, "sudden change of the goal", unit="m", ge=0.0, le=0.3)
@@ -35,6 +38,10 @@ class DisturbanceConfig:
     slip_hz: float = setting(
         0.12, "how often the gripper does the opposite for a moment", unit="Hz", ge=0.0, le=5.0
     )
+    excursion_share: float = setting(
+        0.5, "share of episodes that begin by going somewhere else", ge=0.0, le=1.0
+    )
+    excursion_hz: float = setting(0.05, "how often later", unit="Hz", ge=0.0, le=5.0)
     slowest: float = setting(0.6, "slowest motion, share of the full speed", ge=0.1, le=1.0)
 
     def __post_init__(self) -> None:
@@ -49,12 +56,15 @@ class Disturbed:
         goal: (4,) to the goal: x, y, z [m], yaw [rad].
         pick_m, place_m: (2,) to where the objects are believed [m].
         flips_gripper: the gripper does the opposite.
+        excursion: (4,) where to go instead, x, y, z [m] and yaw [rad] in base, or None. Without it
+            the hand would be at home after the task only, and being there would mean to be done.
     """
 
     goal: Array
     pick_m: Array
     place_m: Array
     flips_gripper: bool
+    excursion: Array | None = None
 
 
 class Disturbance:
@@ -80,6 +90,9 @@ class Disturbance:
         self._kick, self._kick_left_s = np.zeros(3), 0.0
         self._belief, self._belief_left_s = np.zeros(4), 0.0
         self._slip_left_s = 0.0
+        self._excursion, self._excursion_left_s = np.zeros(4), 0.0
+        if self._level > 0.0 and self._random.random() < config.excursion_share:
+            self._begin_excursion()
 
     def step(self) -> Disturbed:
         """Return what is added now."""
@@ -88,6 +101,7 @@ class Disturbance:
         self._kick_left_s -= self._step_s
         self._belief_left_s -= self._step_s
         self._slip_left_s -= self._step_s
+        self._excursion_left_s -= self._step_s
         if self._begins(c.kick_hz, self._kick_left_s):
             direction = random.normal(size=3) * (1.0, 1.0, 0.5)
             self._kick = c.kick_m * self._level * direction / np.linalg.norm(direction)
@@ -97,11 +111,21 @@ class Disturbance:
             self._belief_left_s = float(random.uniform(0.4, 1.5))
         if self._begins(c.slip_hz, self._slip_left_s):
             self._slip_left_s = float(random.uniform(0.1, 0.8))
+        if self._begins(c.excursion_hz, self._excursion_left_s):
+            self._begin_excursion()
         goal = self._wander.copy()
         if self._kick_left_s > 0.0:
             goal[:3] += self._kick
         belief = self._belief if self._belief_left_s > 0.0 else np.zeros(4)
-        return Disturbed(goal, belief[:2], belief[2:], self._slip_left_s > 0.0)
+        excursion = self._excursion if self._excursion_left_s > 0.0 else None
+        return Disturbed(goal, belief[:2], belief[2:], self._slip_left_s > 0.0, excursion)
+
+    def _begin_excursion(self) -> None:
+        """Choose where to go, home now and then, and for how long."""
+        random = self._random
+        place = random.uniform(_EXCURSION_LOW, _EXCURSION_HIGH)
+        self._excursion = np.array(_HOME) if random.random() < 0.3 else place
+        self._excursion_left_s = float(random.uniform(0.4, 1.8))
 
     def _move_wander(self) -> None:
         """Ornstein-Uhlenbeck process with the standard deviations of the settings."""
