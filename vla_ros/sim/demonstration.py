@@ -37,9 +37,7 @@ CAMERAS = ("scene_camera", "wrist_camera")
 # Other tolerances than the classical policy has for itself: a decision that hangs on millimetres
 # or on a few degrees cannot be learned from pixels. Lifting begins when the fingers are nearly
 # closed, not when they are still: the learner is told where they are, not how fast they move.
-EXPERT = PickPlaceConfig(
-    align_m=0.010, align_rad=0.3, settle_m=0.008, still_s=0.0, held_max_m=0.046
-)
+EXPERT = PickPlaceConfig(align_m=0.012, align_rad=0.3, settle_m=0.008, still_s=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
