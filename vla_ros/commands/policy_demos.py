@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -92,26 +93,25 @@ def demonstrate(folder: Path, numbers: Sequence[int]) -> list[_Made]:
     from vla_ros.learning.split import training_goal
     from vla_ros.sim.demonstration import Demonstrator
 
-    demonstrator = Demonstrator()
     made = []
-    try:
-        for number in numbers:
-            seed, name = training_seed(number), bag_name(number)
-            goal = training_goal(seed)
-            for left_over in (folder / name, folder / f"{name}.partial"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            sentence = say_goal(goal, np.random.default_rng([seed, 12]))
-            writer = DemonstrationWriter(folder, name, number, seed, sentence)
-            try:
+    for number in numbers:
+        seed, name = training_seed(number), bag_name(number)
+        goal = training_goal(seed)
+        for left_over in (folder / name, folder / f"{name}.partial"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        sentence = say_goal(goal, np.random.default_rng([seed, 12]))
+        writer = DemonstrationWriter(folder, name, number, seed, sentence)
+        try:
+            # A new one each time: what the filters of the control host remember of the episode
+            # before would make a demonstration depend on who performs it.
+            with closing(Demonstrator()) as demonstrator:
                 verdict = demonstrator.perform(seed, goal, writer)
-                path = writer.close(verdict.success)
-            except BaseException:
-                writer.discard()
-                raise
-            cache_demonstration(path)
-            made.append(_Made(number, verdict.success, goal.text))
-    finally:
-        demonstrator.close()
+            path = writer.close(verdict.success)
+        except BaseException:
+            writer.discard()
+            raise
+        cache_demonstration(path)
+        made.append(_Made(number, verdict.success, goal.text))
     return made
 
 

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -103,29 +104,30 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
 
         slow = LearnedSlowPolicy(Path(options.policy))
         fast = LearnedFastPolicy(Path(options.policy), tells_age=not cell.hides_age)
-    runner = LockstepRunner(
-        LockstepConfig(
-            camera_hz=options.camera_hz,
-            slow_latency_ms=cell.slow_latency_ms,
-            max_duration_s=options.max_duration_s,
-        ),
-        slow_policy=slow,
-        fast_policy=fast,
-        filter_frames=blank if cell.is_blank else None,
-        cameras=("scene_camera", "wrist_camera"),
-        strategy=cell.strategy,
-        whole=cell.is_naive,
+    config = LockstepConfig(
+        camera_hz=options.camera_hz,
+        slow_latency_ms=cell.slow_latency_ms,
+        max_duration_s=options.max_duration_s,
     )
     rows = []
-    try:
-        for seed in seeds:
-            goal = cell.judged_goal(seed)
+    for seed in seeds:
+        # A new one each time: filters that remember the episode before would make the result
+        # depend on where a call was interrupted.
+        runner = LockstepRunner(
+            config,
+            slow_policy=slow,
+            fast_policy=fast,
+            filter_frames=blank if cell.is_blank else None,
+            cameras=("scene_camera", "wrist_camera"),
+            strategy=cell.strategy,
+            whole=cell.is_naive,
+        )
+        goal = cell.judged_goal(seed)
+        with closing(runner):
             result = runner.run(seed, cell.told_goal(seed).text, goal.text)
-            row = {"cell": cell.name, "arm": Path(options.policy).name, "choice": 0}
-            row |= {"goal": goal.text} | dataclasses.asdict(result)
-            rows.append({name: str(value) for name, value in row.items()})
-    finally:
-        runner.close()
+        row = {"cell": cell.name, "arm": Path(options.policy).name, "choice": 0}
+        row |= {"goal": goal.text} | dataclasses.asdict(result)
+        rows.append({name: str(value) for name, value in row.items()})
     return rows
 
 

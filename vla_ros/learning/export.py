@@ -6,6 +6,7 @@ Normalisation is inside the graphs: they take pixels, token numbers and SI units
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,8 @@ def export_graph(spec: GraphSpec, config: ModelConfig, folder: Path) -> Path:
     """Write one graph and return its file."""
     import torch
 
+    # It warns of packages that nothing here needs.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     inputs = sample_inputs(spec, config, 0)
     program = torch.onnx.export(
         _module(spec),

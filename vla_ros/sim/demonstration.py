@@ -84,7 +84,7 @@ class DemonstrationLog(Protocol):
 
 
 class Demonstrator:
-    """Performs demonstrations one after the other; build once, perform many."""
+    """Performs demonstrations. The first of each depends on its seed alone."""
 
     def __init__(self, config: DemonstrationConfig | None = None) -> None:
         self._config = config or DemonstrationConfig()
