@@ -12,6 +12,7 @@ from vla_ros.report.statistics import (
     bootstrap_interval,
     holm,
     paired_difference,
+    ratio_of_means,
     wilson_interval,
 )
 
@@ -68,3 +69,14 @@ def test_holm_of_a_worked_example() -> None:
 def test_the_same_values_give_the_same_interval() -> None:
     values = [0.0, 1.0, 1.0, 0.0, 1.0]
     assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_ratio_of_means_draws_shared_seeds_together() -> None:
+    rng = np.random.default_rng(0)
+    scale = dict(enumerate(rng.uniform(1.0, 10.0, 50)))
+    half = {k: 0.5 * v for k, v in scale.items()}
+    paired = ratio_of_means(half, scale)
+    assert paired.mean == paired.low == paired.high == pytest.approx(0.5)
+    apart = ratio_of_means({k + 1000: v for k, v in half.items()}, scale)
+    assert apart.mean == pytest.approx(0.5)
+    assert apart.low < 0.45 < 0.55 < apart.high
