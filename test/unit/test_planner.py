@@ -83,6 +83,24 @@ def test_rows_of_an_answer_are_committed_under_its_stamp() -> None:
     assert made.committer.delays.latency_ns == 2 * DT_NS
 
 
+def test_plan_longer_than_a_segment_is_committed_in_parts() -> None:
+    made = ChunkPlanner(
+        make_strategy("naive", capabilities(horizon=100)),
+        ChunkCommitter(ChunkAdmission(ChunkFormat(dt_ns=DT_NS, horizon=100)), DelayEstimator()),
+    )
+    made.set_context(BufferContext(episode_id=1, instruction_id=1), START, None)
+    request = asked(made)
+    chunk = make_chunk(START, np.arange(100.0) / 1000)
+    made.offer((chunk,), request, stamped(request, START, START), START)
+    ends = []
+    for step in (0, 30, 60):
+        planned = made.plan(START + step * DT_NS, seen())
+        assert planned is not None
+        assert len(planned.segment.target_ns) <= 64
+        ends.append((planned.segment.target_ns[-1] - START) // DT_NS)
+    assert ends == [63, 92, 99]  # from the row before that in force on
+
+
 def test_one_answer_at_a_time_until_it_is_given_up() -> None:
     made = planner()
     request = asked(made)
