@@ -30,6 +30,7 @@ DT_NS = 50 * MS
 SIZE = 12  # of the network's images [px]
 WORDS = ("bowl", "cube", "in", "put", "red", "the")
 VOCABULARY = {"<pad>": 0, "<unk>": 1} | {word: i + 2 for i, word in enumerate(WORDS)}
+TEXT = "put the red cube in the bowl"
 STATE_FIELDS = ["ref_position_m", "gripper_width_m"]
 
 # Rows that move 1 cm along x each, hand straight down, fingers at 4 cm.
@@ -112,6 +113,30 @@ def fast_model(base_rows: Any = BASE_ROWS) -> onnx.ModelProto:
             constant("to_z", to_z),
             constant("base", base_rows),
             constant("nothing", 0.0),
+        ],
+    )
+
+
+def wrist_model() -> onnx.ModelProto:
+    """Base rows, lifted by the brightness of a small image, 0 to 1 m."""
+    to_z = np.zeros((1, A))
+    to_z[0, 2] = 1.0
+    return model(
+        [
+            helper.make_node("Cast", ["wrist"], ["wrist_f"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["wrist_f"], ["grey"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Div", ["grey", "white"], ["light"]),
+            helper.make_node("Reshape", ["light", "single"], ["light2"]),
+            helper.make_node("MatMul", ["light2", "to_z"], ["z"]),
+            helper.make_node("Add", ["base", "z"], ["actions"]),
+        ],
+        [tensor("wrist", TensorProto.UINT8, [1, 4, 4, 3])],
+        [tensor("actions", TensorProto.FLOAT, [1, H, A])],
+        [
+            constant("white", 255.0),
+            constant("single", [1, 1], np.int64),
+            constant("to_z", to_z),
+            constant("base", BASE_ROWS),
         ],
     )
 
@@ -217,6 +242,17 @@ def write_split(
     return folder
 
 
+def write_wrist(folder: Path, **write: Any) -> Path:
+    """Write a split policy whose fast half sees nothing but a small image of the wrist."""
+    wrist = {"role": "images", "dtype": "uint8", "shape": [1, 4, 4, 3], "cameras": ["wrist"]}
+    return write_split(
+        folder,
+        graphs__fast__inputs={"wrist": wrist},
+        abilities={"age_input": False},
+        **write,
+    )
+
+
 def frame(name: str = "scene", value: int = 51, capture_ns: int = NOW, size: int = 24):
     return CameraFrame(
         name=name,
@@ -248,9 +284,7 @@ def robot_state(position=(0.4, 0.1, 0.3), **changes: Any) -> RobotState:
     return RobotState(**{**values, **changes})
 
 
-def observation(
-    instruction: str = "put the red cube in the bowl", frames: Any = None, **state: Any
-) -> Observation:
+def observation(instruction: str = TEXT, frames: Any = None, **state: Any) -> Observation:
     if frames is None:
         frames = (frame("scene"), frame("wrist"))
     return Observation(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx_samples import write_split
 
@@ -150,3 +151,5 @@ def test_writer_refuses_what_a_reader_would(policy):
         write_manifest(policy, {"graphs": {"slow": {}}})
     with pytest.raises(ConfigError, match="cannot be read"):
         write_manifest(policy, {"graphs": {}, "files": ["missing.json"]})
+    with pytest.raises(ConfigError, match="texts, numbers, lists and mappings"):
+        write_manifest(policy, {"graphs": {}, "max_age_s": np.float64(1.0)})

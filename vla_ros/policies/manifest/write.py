@@ -19,6 +19,13 @@ from vla_ros.policies.manifest.schema import FORMAT
 _BLOCK_BYTES = 1 << 20
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """Writes a value out wherever it stands: readers refuse aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def write_manifest(folder: Path, description: Mapping[str, Any]) -> Path:
     """Write ``manifest.yaml`` into a folder and return its path.
 
@@ -36,7 +43,12 @@ def write_manifest(folder: Path, description: Mapping[str, Any]) -> Path:
             raise ConfigError(f"graphs.{name} needs a file")
         graph["sha256"] = _sha256(folder, str(graph["file"]))
     data["files"] = {name: _sha256(folder, str(name)) for name in data.get("files", ())}
-    text = yaml.safe_dump({"format": FORMAT} | data, sort_keys=False, allow_unicode=True)
+    try:
+        text = yaml.dump(
+            {"format": FORMAT} | data, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True
+        )
+    except yaml.YAMLError as error:
+        raise ConfigError(f"a manifest has texts, numbers, lists and mappings: {error}") from error
     parse_manifest(text)
     path = folder / MANIFEST
     path.write_text(text, encoding="utf-8")
