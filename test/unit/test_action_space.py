@@ -50,7 +50,7 @@ def angle_rad(a, b):
 @pytest.mark.parametrize("anchor", ["reference", "measured"])
 @pytest.mark.parametrize(
     ("position", "rotation", "form"),
-    itertools.product(MODES, MODES, [f for f in ROTATION_COLUMNS if f != "yaw_sin_cos"]),
+    list(itertools.product(MODES, MODES, [f for f in ROTATION_COLUMNS if f != "yaw_sin_cos"])),
 )
 def test_rows_come_back_from_their_columns(position, rotation, form, anchor):
     rng = np.random.default_rng(7)
@@ -85,17 +85,24 @@ def test_relative_to_base_moves_along_the_axes_of_base():
 
 
 @pytest.mark.parametrize("yaw", [-3.0, 0.0, 1.2])
-def test_yaw_turns_a_hand_that_points_down(yaw):
-    space = ActionSpace(rotation_format="yaw_sin_cos")
-    assert space.columns == 6
+def test_yaw_is_that_of_a_hand_that_points_down(yaw):
     columns = np.array([[0, 0, 0, 2 * np.sin(yaw), 2 * np.cos(yaw), 0.04]])  # not unit: scaled
-    made = space.to_rows(columns, robot_state(), target0_ns=NOW)
-    R = quat_xyzw_to_matrix(made.quats_xyzw[0])
-    np.testing.assert_allclose(R, rotation_about_z(yaw) @ DOWN, atol=1e-12)
-    relative = ActionSpace(rotation_format="yaw_sin_cos", rotation="relative_base")
-    made = relative.to_rows(columns, robot_state(), target0_ns=NOW)
-    R = quat_xyzw_to_matrix(made.quats_xyzw[0])
-    np.testing.assert_allclose(R, rotation_about_z(yaw) @ DOWN, atol=1e-12)
+    tilted = quat_xyzw_to_matrix(rotations.exp(np.array([0.0, 0.1, 0.0])))
+    anchor = robot_state(T_base_ref=make_pose(np.zeros(3), tilted @ rotation_about_z(0.7) @ DOWN))
+    anchor_yaw = np.arctan2(anchor.T_base_ref[1, 0], anchor.T_base_ref[0, 0])
+    for rotation, expected in (("absolute", yaw), ("relative_base", anchor_yaw + yaw)):
+        space = ActionSpace(rotation_format="yaw_sin_cos", rotation=rotation)
+        assert space.columns == 6
+        made = space.to_rows(columns, anchor, target0_ns=NOW)
+        R = quat_xyzw_to_matrix(made.quats_xyzw[0])
+        np.testing.assert_allclose(R, rotation_about_z(expected) @ DOWN, atol=1e-12)
+        again = space.to_columns(made, anchor)
+        np.testing.assert_allclose(again[0, 3:5], [np.sin(yaw), np.cos(yaw)], atol=1e-12)
+
+
+def test_yaw_about_an_axis_of_the_anchor_is_refused():
+    with pytest.raises(ConfigError, match="rotation must be absolute or relative_base"):
+        ActionSpace(rotation_format="yaw_sin_cos", rotation="relative_anchor")
 
 
 def test_six_columns_that_are_not_orthonormal_give_a_rotation():

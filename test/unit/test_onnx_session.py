@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,12 @@ from onnx_samples import (
 from vla_ros.errors import ConfigError, PolicyError, PolicyTimeoutError
 from vla_ros.policies.manifest.files import open_policy
 from vla_ros.policies.manifest.write import write_manifest
-from vla_ros.policies.onnx.ort_backend import OrtBackend, _DeviceBinding, import_onnxruntime
+from vla_ros.policies.onnx.ort_backend import (
+    OrtBackend,
+    _DeviceBinding,
+    import_onnxruntime,
+    operators_elsewhere,
+)
 from vla_ros.policies.onnx.providers import SessionSettings
 from vla_ros.policies.onnx.session import GraphSession, PolicyRuntime
 from vla_ros.policies.run_limit import RunLimit
@@ -202,6 +208,16 @@ def test_asking_for_the_cpu_is_no_fallback(tmp_path):
     session = fast(tmp_path, PolicyRuntime(session=settings, report=told.append))
     assert told == []
     assert session.description.endswith("on cpu, 2 threads")
+
+
+def test_operators_that_run_elsewhere_are_counted(tmp_path):
+    folder = open_policy(write_split(tmp_path))
+    graph = folder.manifest.graphs["fast"]
+    settings = SessionSettings(provider="cpu")
+    backend = OrtBackend(graph, folder.read(graph.file), tmp_path, settings, print)
+    assert operators_elsewhere(backend._session, "CPUExecutionProvider") == ""
+    found = operators_elsewhere(backend._session, "CUDAExecutionProvider")
+    assert re.fullmatch(r"of (\d+) operators \1 on CPUExecutionProvider", found)
 
 
 def cancels_at_once(what, cancel):

@@ -4,19 +4,20 @@
 Columns, left to right: position (3) [m], rotation (6, 2, 4 or 3), gripper width (1) [m] if any.
 
     rotation_6d      the first two columns of the rotation matrix, one after the other (6)
-    yaw_sin_cos      sine and cosine of the turn about the vertical axis of base (2)
+    yaw_sin_cos      sine and cosine of the yaw of a hand that points straight down (2)
     quat_xyzw        (4)
     rotation_vector  (3) [rad]
 
 ``relative_base``: p = p_anchor + d, R = D R_anchor, along the axes of base. ``relative_anchor``:
-T_base_row = T_base_anchor D, along the axes of the anchor. ``absolute``: the pose in base; there a
-yaw means a tool that points straight down.
+T_base_row = T_base_anchor D, along the axes of the anchor. ``absolute``: the pose in base. A yaw is
+absolute, or relative to the anchor's (``relative_base``); a tilt of the anchor does not go on.
 
 Source of the 6D representation: Zhou et al., arXiv 1812.07035.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from vla_ros import rotations
 from vla_ros.clock import NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError, PolicyError, ShapeError
+from vla_ros.geometry import rotation_about_z
 from vla_ros.types import ActionChunk, RobotState
 
 Array = NDArray[np.float64]
@@ -75,6 +77,11 @@ class ActionSpace:
             raise ConfigError(
                 f"gripper_range_m must be [smallest, largest], got {list(self.gripper_range_m)}"
             )
+        if self.rotation_format == "yaw_sin_cos" and self.rotation == "relative_anchor":
+            raise ConfigError(
+                "rotation must be absolute or relative_base where only the yaw is given, "
+                "got relative_anchor"
+            )
 
     @property
     def columns(self) -> int:
@@ -117,11 +124,7 @@ class ActionSpace:
             moves = T[:3, 3] + moves
         elif self.position == "relative_anchor":
             moves = T[:3, 3] + moves @ T[:3, :3].T
-        R = self._matrices(values[:, 3 : 3 + ROTATION_COLUMNS[self.rotation_format]])
-        if self.rotation == "relative_base":
-            R = R @ T[:3, :3]
-        elif self.rotation == "relative_anchor":
-            R = T[:3, :3] @ R
+        R = self._matrices(values[:, 3 : 3 + ROTATION_COLUMNS[self.rotation_format]], T[:3, :3])
         return ActionChunk(
             target0_ns=target0_ns,
             dt_ns=self.dt_ns,
@@ -141,12 +144,7 @@ class ActionSpace:
             positions = positions - T[:3, 3]
         if self.position == "relative_anchor":
             positions = positions @ T[:3, :3]
-        R = rotations.to_matrices(rows.quats_xyzw)
-        if self.rotation == "relative_base":
-            R = R @ T[:3, :3].T
-        elif self.rotation == "relative_anchor":
-            R = T[:3, :3].T @ R
-        columns = [positions, self._rotation_columns(R)]
+        columns = [positions, self._rotation_columns(rows.quats_xyzw, T[:3, :3])]
         if self.gripper != "none":
             columns.append(rows.gripper_width_m[:, None])
         return np.hstack(columns)
@@ -163,28 +161,48 @@ class ActionSpace:
             )
         return np.clip(widths, low, high)
 
-    def _matrices(self, columns: Array) -> Array:
-        """Return the rotation matrices (H, 3, 3) of the rotation columns."""
-        if self.rotation_format == "rotation_vector":
-            return rotations.to_matrices(rotations.exp(columns))
-        if self.rotation_format == "quat_xyzw":
-            return rotations.to_matrices(_unit(columns, "quaternion"))
+    def _matrices(self, columns: Array, R_anchor: Array) -> Array:
+        """Return the rotation matrices (H, 3, 3) in base of the rotation columns."""
         if self.rotation_format == "yaw_sin_cos":
             turns = _about_z(_unit(columns, "sine and cosine"))
-            return turns @ _POINTING_DOWN if self.rotation == "absolute" else turns
-        x = _unit(columns[:, :3], "first axis")
-        y = columns[:, 3:] - np.sum(x * columns[:, 3:], axis=1, keepdims=True) * x
-        y = _unit(y, "second axis")
-        return np.stack([x, y, np.cross(x, y)], axis=2)
+            if self.rotation == "relative_base":
+                turns = turns @ rotation_about_z(_yaw(R_anchor))
+            return turns @ _POINTING_DOWN
+        if self.rotation_format == "rotation_vector":
+            R = rotations.to_matrices(rotations.exp(columns))
+        elif self.rotation_format == "quat_xyzw":
+            R = rotations.to_matrices(_unit(columns, "quaternion"))
+        else:
+            x = _unit(columns[:, :3], "first axis")
+            y = columns[:, 3:] - np.sum(x * columns[:, 3:], axis=1, keepdims=True) * x
+            y = _unit(y, "second axis")
+            R = np.stack([x, y, np.cross(x, y)], axis=2)
+        if self.rotation == "relative_base":
+            R = R @ R_anchor
+        elif self.rotation == "relative_anchor":
+            R = R_anchor @ R
+        return R
 
-    def _rotation_columns(self, R: Array) -> Array:
-        if self.rotation_format == "rotation_6d":
-            return np.hstack([R[:, :, 0], R[:, :, 1]])
+    def _rotation_columns(self, quats_xyzw: Array, R_anchor: Array) -> Array:
+        """Return the rotation columns of orientations (H, 4) in base."""
+        R = rotations.to_matrices(quats_xyzw)
         if self.rotation_format == "yaw_sin_cos":
             yaw = np.arctan2(R[:, 1, 0], R[:, 0, 0])
+            if self.rotation == "relative_base":
+                yaw = yaw - _yaw(R_anchor)
             return np.column_stack([np.sin(yaw), np.cos(yaw)])
+        if self.rotation == "relative_base":
+            R = R @ R_anchor.T
+        elif self.rotation == "relative_anchor":
+            R = R_anchor.T @ R
+        if self.rotation_format == "rotation_6d":
+            return np.hstack([R[:, :, 0], R[:, :, 1]])
         quats = rotations.from_matrices(R)
         return quats if self.rotation_format == "quat_xyzw" else rotations.log(quats)
+
+
+def _yaw(R: Array) -> float:
+    return math.atan2(float(R[1, 0]), float(R[0, 0]))
 
 
 def _unit(vectors: Array, what: str) -> Array:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,9 +33,9 @@ def _rotation_6d(T: Array) -> Array:
     return np.concatenate([T[:3, 0], T[:3, 1]])
 
 
-def _yaw(T: Array) -> tuple[float, float]:
-    length = max(float(np.hypot(T[1, 0], T[0, 0])), 1e-9)
-    return float(T[1, 0]) / length, float(T[0, 0]) / length
+def _yaw_sin_cos(T: Array) -> tuple[float, float]:
+    yaw = math.atan2(float(T[1, 0]), float(T[0, 0]))
+    return math.sin(yaw), math.cos(yaw)
 
 
 def _tracking_error_m(s: RobotState) -> Array:
@@ -51,7 +52,7 @@ FIELDS: Mapping[str, StateField] = {
     "ee_quat_xyzw": StateField(
         4, "-", "measured rotation, w >= 0", lambda s: matrix_to_quat_xyzw(s.T_base_ee[:3, :3])
     ),
-    "ee_yaw_sin_cos": StateField(2, "-", "measured yaw", lambda s: _yaw(s.T_base_ee)),
+    "ee_yaw_sin_cos": StateField(2, "-", "measured yaw", lambda s: _yaw_sin_cos(s.T_base_ee)),
     "ee_twist": StateField(6, "m/s, rad/s", "measured, linear first", lambda s: s.twist_base),
     "ref_position_m": StateField(3, "m", "position asked for", lambda s: s.T_base_ref[:3, 3]),
     "ref_rotation_6d": StateField(
@@ -60,7 +61,7 @@ FIELDS: Mapping[str, StateField] = {
     "ref_quat_xyzw": StateField(
         4, "-", "rotation asked for, w >= 0", lambda s: matrix_to_quat_xyzw(s.T_base_ref[:3, :3])
     ),
-    "ref_yaw_sin_cos": StateField(2, "-", "yaw asked for", lambda s: _yaw(s.T_base_ref)),
+    "ref_yaw_sin_cos": StateField(2, "-", "yaw asked for", lambda s: _yaw_sin_cos(s.T_base_ref)),
     "ref_twist": StateField(6, "m/s, rad/s", "asked for, linear first", lambda s: s.twist_ref_base),
     "tracking_error_m": StateField(
         3,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,18 +88,21 @@ class OrtBackend:
             possible, notes, model, data_folder, settings
         )
         self.provider = chosen.provider
-        if notes:
-            report(f"{graph.file} runs on {chosen.provider}: {'; '.join(notes)}")
         self._outputs = [tensor.name for tensor in graph.outputs]
         self._binding: _DeviceBinding | None = None
         if chosen.provider != CPU:
             self._binding = _DeviceBinding(self._ort, self._session, graph, settings.device_id)
+        elsewhere = operators_elsewhere(self._session, chosen.ort_name)
+        if elsewhere:
+            notes.append(elsewhere)
         where = f"ONNX Runtime {self._ort.__version__} on {chosen.provider}"
         if chosen.provider == CPU:
             where += f", {settings.threads} thread{'s' if settings.threads > 1 else ''}"
         if self._binding is not None and not self._binding.is_pinned:
             notes.append("inputs are not in pinned memory")
         self.description = "; ".join([where, *notes])
+        if notes:
+            report(f"{graph.file} runs on {chosen.provider}: {'; '.join(notes)}")
 
     @property
     def inputs(self) -> tuple[TensorFacts, ...]:
@@ -163,6 +167,7 @@ class OrtBackend:
             ("session.inter_op.allow_spinning", spin),
             # Not the flatbuffer format that the bytes could claim to be.
             ("session.load_model_format", "ONNX"),
+            ("session.record_ep_graph_assignment_info", "1"),
             ("session.model_external_initializers_file_folder_path", str(data_folder)),
         ):
             options.add_session_config_entry(key, value)
@@ -242,6 +247,20 @@ def _pinned_memory(ort: Any, device_id: int) -> Any:
         return devices[device_id].memory_info(ort.OrtDeviceMemoryType.HOST_ACCESSIBLE)
     except Exception:  # not every build registers such an allocator; plain memory does as well
         return None
+
+
+def operators_elsewhere(session: Any, wanted: str) -> str:
+    """Say how many operators a session runs on another provider than the one wanted, if any.
+
+    What a GPU cannot run is given to the CPU without a word, and every such operator costs copies.
+    """
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return ""
+    counts: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    elsewhere = [f"{n} on {name}" for name, n in counts.items() if name != wanted]
+    return f"of {counts.total()} operators {', '.join(elsewhere)}" if elsewhere else ""
 
 
 def _facts(nodes: Sequence[Any]) -> tuple[TensorFacts, ...]:
