@@ -23,6 +23,7 @@ import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn as Result
 from vla_ros.errors import ConfigError
 from vla_ros.nodes.executor_node import ExecutorNode
+from vla_ros.nodes.policy_runner import latent_ring_bytes
 from vla_ros.nodes.task_node import TaskNode
 from vla_ros.nodes.vla_node import SlowNode
 
@@ -43,6 +44,14 @@ assert "'green' is not understood" in task._why_not("put the green cube")
 assert task._why_not("put the red cube") == ""
 for node in (slow, fast, task):
     assert node.trigger_cleanup() == Result.SUCCESS
+slow._policy.latent_bytes = 5 << 20
+assert latent_ring_bytes(slow._policy) == (5 << 20) + (1 << 16)
+slow._policy.latent_bytes = 32 << 20
+try:
+    latent_ring_bytes(slow._policy)
+    sys.exit("a latent that fits into no ring was taken")
+except ConfigError as error:
+    assert "fit into a ring" in str(error)
 print("configured")
 (folder / "fast.onnx").write_bytes(b"changed")
 assert fast.trigger_configure() != Result.SUCCESS

@@ -12,7 +12,7 @@ from onnx_flow_samples import write_chunk
 from onnx_samples import BASE_ROWS, endless_model, fast_model, write_split
 
 from vla_ros import cli
-from vla_ros.commands.policy import BenchOptions
+from vla_ros.commands.policy_bench import BenchOptions
 from vla_ros.errors import ConfigError
 
 

@@ -7,12 +7,33 @@ import os
 from typing import Any
 
 import vla_ros_core as core
+from vla_ros.errors import ConfigError
+from vla_ros.latency.ring import MAX_LATENT_BYTES
+from vla_ros.policies.base import LatentContract, SlowPolicy
 from vla_ros.policies.onnx.providers import SessionSettings
 from vla_ros.policies.onnx.session import PolicyRuntime
 from vla_ros.policies.run_limit import RunLimit
 
+_RING_BYTES = 1 << 20
+_EXTRA_BYTES = 1 << 16  # names, and the strip of the image with its time
 _WARMUP_LIMIT_S = 60.0
 _EXIT_STUCK = 70  # EX_SOFTWARE: the node is started again
+
+
+def latent_ring_bytes(policy: SlowPolicy) -> int:
+    """Return how large a slot of the latent ring must be for a policy [bytes].
+
+    Raises:
+        ConfigError: if its latents are larger than rings may be.
+    """
+    size = policy.latent_bytes if isinstance(policy, LatentContract) else 0
+    needed = max(_RING_BYTES, size + _EXTRA_BYTES)
+    if needed > MAX_LATENT_BYTES:
+        raise ConfigError(
+            f"a latent of {policy.name} has {size} bytes, at most "
+            f"{MAX_LATENT_BYTES - _EXTRA_BYTES} fit into a ring"
+        )
+    return needed
 
 
 class PolicyRunner:

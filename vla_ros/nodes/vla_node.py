@@ -14,10 +14,10 @@ import vla_ros_core as core
 from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.control.state import StateReader
-from vla_ros.errors import ConfigError, StaleDataError
+from vla_ros.errors import StaleDataError
 from vla_ros.latency.codec import Tensors
 from vla_ros.latency.estimator import LatencyEstimator
-from vla_ros.latency.ring import MAX_LATENT_BYTES, LatentWriter
+from vla_ros.latency.ring import LatentWriter
 from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.latency.stamping import (
     InferenceTimes,
@@ -28,7 +28,7 @@ from vla_ros.latency.stamping import (
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
-from vla_ros.nodes.policy_runner import PolicyRunner
+from vla_ros.nodes.policy_runner import PolicyRunner, latent_ring_bytes
 from vla_ros.nodes.rings import FrameReader
 from vla_ros.policies.base import (
     Diagnosed,
@@ -42,8 +42,6 @@ from vla_ros.policies.registry import ALLOWED, make_slow_policy, resolve_policy_
 from vla_ros.policies.stretch import StretchConfig, Stretcher
 from vla_ros.types import CameraFrame, Observation
 
-_RING_BYTES = 1 << 20
-_EXTRA_BYTES = 1 << 16  # names, and the strip of the image with its time
 _STATUS_PERIOD_S = 0.5
 _MAX_STATE_AGE_NS = 200 * NS_PER_MS
 _POLL_S = 0.005
@@ -119,7 +117,7 @@ class SlowNode(VlaNode):
             self._cameras = self._policy.cameras
         self._frames = FrameReader(config.shm_prefix, self._cameras)
         self._state = StateReader(config.shm_prefix)
-        self._ring = LatentWriter(f"{config.shm_prefix}.latent", self._ring_bytes())
+        self._ring = LatentWriter(f"{config.shm_prefix}.latent", latent_ring_bytes(self._policy))
         self._latency = LatencyEstimator()
         self._period = LatencyEstimator(warmup=0)
         self._stretcher = Stretcher(config.stretch(), self._stopping.wait)
@@ -212,15 +210,6 @@ class SlowNode(VlaNode):
             start_ns += timing.pre_ns + timing.queue_ns
             end_ns -= timing.post_ns
         self._publish(observation, tensors, request_ns, start_ns, end_ns)
-
-    def _ring_bytes(self) -> int:
-        needed = _EXTRA_BYTES + (self._contract.latent_bytes if self._contract else 0)
-        if needed > MAX_LATENT_BYTES:
-            raise ConfigError(
-                f"a latent of {self._policy.name} has {needed} bytes, "
-                f"at most {MAX_LATENT_BYTES} fit into a ring"
-            )
-        return max(needed, _RING_BYTES)
 
     def _fresh_frames(self, now_ns: int) -> dict[str, CameraFrame] | None:
         """Return frames of every camera, newer than those used last; None if there are none yet."""
