@@ -18,6 +18,7 @@ _COMMANDS = {
     "contact": "wipe a surface with a force and put a peg into a hole, in virtual time",
     "experiment": "compare execution strategies in virtual time, by a plan written down before",
     "bench": "measure speed, always beside an alternative in the same run",
+    "policy": "check, show and time an exported policy",
     "doctor": "check what this machine lacks",
     "faults": "kill, freeze and stop parts during motion and see what the arm does",
     "timing": "measure whether every loop keeps its rate, with everything on",
