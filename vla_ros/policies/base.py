@@ -120,8 +120,8 @@ class TimesItself(Protocol):
 class Diagnosed(Protocol):
     """A policy that has something to tell whoever looks after it."""
 
-    def diagnostics(self) -> Mapping[str, str]:
-        """Return names and values: where it runs, how long it takes."""
+    def diagnostics(self) -> Mapping[str, float | str]:
+        """Return values by name, units in the names; cheap, from any thread."""
 
 
 @runtime_checkable
