@@ -30,7 +30,7 @@ from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
 from vla_ros.nodes.rings import FrameReader
 from vla_ros.policies.base import SlowPolicy
-from vla_ros.policies.diagnostics import diagnostics_of
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.registry import SLOW_POLICIES, make_slow_policy
 from vla_ros.policies.stretch import StretchConfig, Stretcher
 from vla_ros.types import CameraFrame, Observation
@@ -135,8 +135,9 @@ class SlowNode(VlaNode):
             "latency_ms_p95": self._latency.quantile_ns(0.95) / NS_PER_MS,
             **diagnostics_of(self._policy),
         }
-        if self._last_error:
-            return NodeHealth.warn(self._last_error, values)
+        problem = self._last_error or alarm_of(self._policy)
+        if problem:
+            return NodeHealth.warn(problem, values)
         is_running = self._task.status == TaskState.RUNNING
         return NodeHealth.ok("running" if is_running else "idle", values)
 

@@ -18,6 +18,7 @@ from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilitie
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError, PolicyError
 from vla_ros.policies.base import FastPolicy, SlowPolicy, Tensors
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.types import ActionChunk, Latent, Observation, RobotState
 
 _UNIT_TOLERANCE = 1e-3  # that of the control host
@@ -135,6 +136,7 @@ class CheckedSlowPolicy:
     def __init__(self, policy: SlowPolicy, contract: BackendContract) -> None:
         self._policy, self._contract = policy, contract
         self.name, self.max_age_s = policy.name, policy.max_age_s
+        self.cameras = tuple(contract.cameras)
 
     def check_instruction(self, instruction: str) -> None:
         """Raise ``InstructionError`` if the policy does not understand it."""
@@ -151,6 +153,15 @@ class CheckedSlowPolicy:
     def reset(self) -> None:
         """Forget everything seen."""
         self._policy.reset()
+
+    def diagnostics(self) -> dict[str, float | str]:
+        """Return what the policy says of itself."""
+        return diagnostics_of(self._policy)
+
+    @property
+    def alarm(self) -> str:
+        """What the policy says is wrong with it."""
+        return alarm_of(self._policy)
 
 
 class CheckedFastPolicy:
