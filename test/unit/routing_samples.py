@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from strategy_samples import make_observation
 
+from vla_ros.clock import ManualClock
 from vla_ros.errors import PolicyError
 from vla_ros.policies.routing.base import Answer, RouteOutcome, Router, RouteRecord
 from vla_ros.policies.routing.dispatch import DispatchConfig, Dispatcher
@@ -132,3 +133,22 @@ def make_world(router: Router, scenes: list[Scene], **settings: float) -> World:
         log=log.append,
     )
     return World(scenes, small, large, dispatcher, log)
+
+
+class WordCount:
+    """A slow policy whose latent is the length of the sentence."""
+
+    max_age_s = 1.0
+
+    def __init__(self, name: str, clock: ManualClock, duration_ms: int) -> None:
+        self.name, self._clock, self._duration_ms, self.resets = name, clock, duration_ms, 0
+
+    def check_instruction(self, instruction: str) -> None:
+        pass
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def encode(self, observation: object) -> dict[str, np.ndarray]:
+        self._clock.advance(self._duration_ms * MS)
+        return {"by": np.array([len(self.name)])}

@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from strategy_samples import make_observation
+from strategy_samples import DT_NS, H, make_chunk, make_observation
 
 from vla_ros.clock import ManualClock
-from vla_ros.errors import ConfigError
+from vla_ros.errors import ConfigError, PolicyTimeoutError
+from vla_ros.latency.stamp import LatencyStamp, StampKind
 from vla_ros.policies.anytime import (
     AnytimeAnswer,
+    AnytimeFastPolicy,
     DeadlinePace,
     PaceConfig,
     refine_until,
 )
-from vla_ros.types import Observation
+from vla_ros.types import ActionChunk, Latent, Observation
 
 MS = 1_000_000
 OBSERVATION = make_observation()
+LATENT = Latent(tensors={}, stamp=LatencyStamp(kind=StampKind.LATENT))
 
 
 @dataclass
@@ -120,6 +123,63 @@ def test_unusable_answers_are_never_the_best() -> None:
     )
     assert answer.energy == min(e for e in model.energies if e >= 0.5)
     assert min(model.energies) < 0.5
+
+
+class RowDescent:
+    """Rows that get nearer to 0.1 m in x with every step; unusable before the third."""
+
+    n_steps = 50
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock, self._steps = clock, 0
+
+    def first(self, observation: Observation) -> ActionChunk:
+        return make_chunk(observation.state.tick_ns, np.zeros(H))
+
+    def refine(self, candidate: ActionChunk, step: int) -> ActionChunk:
+        self._clock.advance(2 * MS)
+        self._steps += 1
+        x = candidate.positions[:, 0]
+        return make_chunk(candidate.target0_ns, x + 0.3 * (0.1 - x))
+
+    def energy(self, candidate: ActionChunk) -> float:
+        return float(abs(candidate.positions[0, 0] - 0.1)) if self._steps > 2 else math.nan
+
+
+def test_as_a_fast_policy_it_answers_within_its_budget() -> None:
+    errors = {}
+    for budget_s in (0.010, 0.030):
+        clock = ManualClock()
+        policy = AnytimeFastPolicy(
+            lambda latent, clock=clock: RowDescent(clock),
+            budget_s,
+            clock.now_ns,
+            chunk_rows=H,
+            chunk_dt_ns=DT_NS,
+            pace=PaceConfig(first_ms=2.0),
+        )
+        start_ns = clock.now_ns()
+        rows = policy.decode(LATENT, make_observation(start_ns), start_ns)
+        assert clock.now_ns() <= start_ns + round(budget_s * 1e9)
+        assert rows.target0_ns == start_ns
+        assert policy.last is not None
+        errors[budget_s] = policy.last.energy
+    assert errors[0.030] < 0.2 * errors[0.010]
+
+
+def test_a_fast_policy_without_usable_rows_says_so() -> None:
+    clock = ManualClock()
+    policy = AnytimeFastPolicy(
+        lambda latent: RowDescent(clock), 0.004, clock.now_ns, chunk_rows=H, chunk_dt_ns=DT_NS
+    )
+    with pytest.raises(PolicyTimeoutError, match="no usable rows after 0 steps"):
+        policy.decode(LATENT, make_observation(), clock.now_ns())
+    policy.reset()
+    assert policy.last is None
+    with pytest.raises(ConfigError, match="budget_s must be above 0"):
+        AnytimeFastPolicy(
+            lambda latent: RowDescent(clock), 0.0, clock.now_ns, chunk_rows=H, chunk_dt_ns=DT_NS
+        )
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -23,7 +23,7 @@ from feature_samples import (
 
 from vla_ros.errors import InstructionError, PolicyError, ShapeError
 from vla_ros.latency.codec import decode_tensors, encode_tensors
-from vla_ros.policies.base import Diagnosed
+from vla_ros.policies.diagnostics import Diagnosed
 from vla_ros.policies.features.cache import FeatureCacheConfig
 from vla_ros.policies.features.cached_slow import CachedSlowPolicy, UncachedSlowPolicy
 from vla_ros.policies.features.patch_mlp import PatchMlpEncoder

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from feature_samples import NOISE, PATCH_PX, SIDE_PX, Table, differing_patches, random_table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.errors import ConfigError, ShapeError
@@ -47,6 +47,7 @@ def pixels(rgb: np.ndarray) -> np.ndarray:
 
 
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
 def test_cell_means_are_means(cell_px: int, seed: int) -> None:
     rgb = np.random.default_rng(seed).integers(0, 256, (16, 32, 3), dtype=np.uint8)
     means = cell_means(rgb, cell_px)

@@ -27,6 +27,7 @@ from onnx_samples import (
 from vla_ros.errors import ConfigError, InstructionError, PolicyError, StaleDataError
 from vla_ros.latency.stamping import schema_hash
 from vla_ros.policies import base
+from vla_ros.policies.diagnostics import Diagnosed
 from vla_ros.policies.manifest.files import open_policy
 from vla_ros.policies.onnx.fast import OnnxFastPolicy
 from vla_ros.policies.onnx.session import PolicyRuntime
@@ -98,7 +99,7 @@ def test_policy_says_what_it_can_do_and_needs(slow, fast):
         assert isinstance(policy, base.LatentContract)
         assert isinstance(policy, base.Capable)
         assert isinstance(policy, base.TimesItself)
-        assert isinstance(policy, base.Diagnosed)
+        assert isinstance(policy, Diagnosed)
     assert slow.cameras == ("scene", "wrist")
     assert fast.cameras == ()
     assert fast.capabilities.has_split_latent

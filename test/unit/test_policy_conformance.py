@@ -12,39 +12,27 @@ from policy_stubs import (
     CAMERA,
     CONTRACT,
     DECODERS,
-    DT_NS,
-    ROWS,
     SAMPLES,
     BlobSlow,
-    DeafSlow,
     EnergyDecoder,
     FlowDecoder,
-    ImageActionPolicy,
-    KeyframeDecoder,
     ParallelDecoder,
     observations,
     split,
 )
 
-from vla_ros.chunking.strategies.base import InferenceRequest
-from vla_ros.errors import ConfigError, InstructionError, PolicyError
+from vla_ros.errors import ConfigError, InstructionError
 from vla_ros.policies.base import Tensors
 from vla_ros.policies.conformance.checks import CHECKS
-from vla_ros.policies.conformance.execution import execute_split, execute_whole
-from vla_ros.policies.conformance.language import probe_language
-from vla_ros.policies.conformance.planted import CHUNK_FAULTS, CorruptChunkPolicy, CorruptFastPolicy
+from vla_ros.policies.conformance.planted import CHUNK_FAULTS, CorruptFastPolicy
 from vla_ros.policies.conformance.subject import (
     Samples,
     SplitBackend,
     Subject,
-    WholeBackend,
     latent_of,
 )
 from vla_ros.policies.conformance.suite import check_backend
 from vla_ros.policies.contract import (
-    BackendContract,
-    CheckedChunkPolicy,
-    CheckedFastPolicy,
     TensorForm,
 )
 from vla_ros.policies.features.cached_slow import CachedSlowPolicy
@@ -224,106 +212,8 @@ class CountingDecoder(ParallelDecoder):
         return replace(chunk, positions=chunk.positions + step)
 
 
-@pytest.mark.parametrize("fault", CHUNK_FAULTS)
-def test_planted_faults_are_named_and_nothing_is_committed(fault: str) -> None:
-    fast = CorruptFastPolicy(ParallelDecoder(), CHUNK_FAULTS[fault], after=1)
-    result = execute_split(BlobSlow(), CheckedFastPolicy(fast, CONTRACT), observations(4))
-    assert result.committed == 1
-    assert len(result.refusals) == 3
-    assert all(text.startswith("fast policy: ") for text in result.refusals)
-    whole = CorruptChunkPolicy(ImageActionPolicy(), CHUNK_FAULTS[fault], after=1)
-    result = execute_whole(CheckedChunkPolicy(whole, CONTRACT), observations(4))
-    assert result.committed == 1
-    assert len(result.refusals) == 3
-
-
-@pytest.mark.parametrize("fault", ["NaN in a row", "a row too many", "quaternions not of length 1"])
-def test_without_the_contract_admission_still_refuses(fault: str) -> None:
-    """The second line: what a backend without checks returns is judged again before it is run."""
-    result = execute_split(BlobSlow(), corrupt(fault)(), observations())
-    assert result.committed == 0
-    assert all("refused" in text for text in result.refusals)
-
-
-def test_language_probe_flags_a_policy_that_ignores_its_instruction() -> None:
-    for subject in DECODERS.values():
-        probe = probe_language(subject, SAMPLES)
-        assert not probe.ignores_language, probe.text()
-        assert probe.other_m > 0.01
-    deaf = probe_language(split(FlowDecoder, DeafSlow), SAMPLES)
-    assert deaf.ignores_language
-    assert "ignores language" in deaf.text()
-
-
-def test_language_probe_tells_scatter_from_reading() -> None:
-    """Rows of a policy that is not repeatable differ by themselves; that is not reading."""
-
-    class Scattered(ParallelDecoder):
-        random = np.random.default_rng(0)
-
-        def decode(self, latent: Latent, observation: Observation, now_ns: int) -> ActionChunk:
-            chunk = super().decode(latent, observation, now_ns)
-            return replace(chunk, positions=chunk.positions + self.random.normal(0.0, 0.02, 3))
-
-    probe = probe_language(split(Scattered, DeafSlow), SAMPLES)
-    assert probe.floor_m > 0.005
-    assert probe.ignores_language
-
-
-def test_language_probe_takes_a_refusal_for_reading() -> None:
-    class Strict(BlobSlow):
-        def encode(self, observation: Observation) -> Tensors:
-            if not observation.instruction:
-                raise InstructionError("an instruction is needed")
-            return super().encode(observation)
-
-    probe = probe_language(split(KeyframeDecoder, Strict), SAMPLES)
-    assert probe.blank_m == float("inf")
-    assert not probe.ignores_language
-
-
 def test_unknown_checks_and_too_few_samples_are_refused() -> None:
     with pytest.raises(ConfigError, match="check must be one of"):
         check_backend(DECODERS["flow"], SAMPLES, only=["taste"])
     with pytest.raises(ConfigError, match="two observations at least"):
         Samples(observations=observations(1), other_instruction="x")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"cameras": {CAMERA: (32, 0)}}, "size of camera"),
-        ({"chunk_rows": 0}, "chunk_rows"),
-        ({"fastest_m_s": -1.0}, "fastest_m_s"),
-    ],
-)
-def test_bad_contracts_are_refused(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        BackendContract(**change)  # type: ignore[arg-type]
-
-
-def test_messages_say_what_is_and_what_must_be() -> None:
-    observation = observations()[0]
-    with pytest.raises(PolicyError, match=r"no image of 'scene_camera'; got none"):
-        CONTRACT.check_observation(replace(observation, frames={}))
-    with pytest.raises(PolicyError, match=r"must be int64 \(1,\), got float32 \(2,\)"):
-        CONTRACT.check_latent({"goal": np.zeros(3, np.float32), "step": np.zeros(2, np.float32)})
-    with pytest.raises(PolicyError, match=r"lacks tensor 'step'; it has \['goal'\]"):
-        CONTRACT.check_latent({"goal": np.zeros(3, np.float32)})
-    deep = replace(CONTRACT, needs_depth=True)
-    with pytest.raises(PolicyError, match="has no depth"):
-        deep.check_observation(observation)
-    assert TensorForm.of(np.zeros((2, 3), np.uint8)) == TensorForm((2, 3), "uint8")
-
-
-def test_a_policy_that_returns_no_chunk_is_refused() -> None:
-    class Empty(ImageActionPolicy):
-        def infer(self, request: InferenceRequest) -> tuple[ActionChunk, ...]:
-            return ()
-
-    result = execute_whole(CheckedChunkPolicy(Empty(), CONTRACT), observations())
-    assert result.committed == 0
-    assert result.refusals[0] == "the policy returned no chunk"
-    subject = WholeBackend("empty", Empty)
-    assert not check_backend(subject, SAMPLES, only=["rows_are_sound"]).passed
-    assert subject.time_grid == (ROWS, DT_NS)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategy_samples import DT_NS, IDENTITY_QUAT, capabilities, make_chunk, make_observation
 
@@ -128,6 +128,7 @@ def test_without_costs_or_where_they_are_met_the_rows_are_those_of_the_policy() 
 
 
 @given(st.integers(0, 2**31), st.floats(-0.2, 0.2), st.floats(0.02, 0.1))
+@settings(max_examples=50, deadline=None)
 def test_post_descent_is_minus_the_gradient_of_its_cost(
     seed: int, y_m: float, clearance_m: float
 ) -> None:

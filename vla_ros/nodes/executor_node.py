@@ -27,7 +27,8 @@ from vla_ros.nodes.conversions import pose_to_msg, stamp_to_msg
 from vla_ros.nodes.loop import RateLoop
 from vla_ros.nodes.policy_runner import PolicyRunner
 from vla_ros.nodes.rings import FrameReader, RingReader
-from vla_ros.policies.base import Diagnosed, LooksAtCameras
+from vla_ros.policies.base import LooksAtCameras
+from vla_ros.policies.diagnostics import diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import ALLOWED, make_fast_policy, resolve_policy_name
 from vla_ros.types import Latent, Segment
@@ -128,8 +129,7 @@ class ExecutorNode(VlaNode):
         values |= {a.value: n for a, n in self._buffer.counts.items()}
         chunks = self._executor.committer.admission.counts
         values |= {f"chunks: {a.value}": n for a, n in chunks.items()}
-        if isinstance(self._policy, Diagnosed):
-            values |= self._policy.diagnostics()
+        values |= diagnostics_of(self._policy)
         if self._task.status == TaskState.RUNNING and self._last.segment is None:
             return NodeHealth.warn(f"starved: {self._last.starved_reason}", values)
         return NodeHealth.ok("running", values)

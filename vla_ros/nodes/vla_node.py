@@ -30,13 +30,8 @@ from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
 from vla_ros.nodes.policy_runner import PolicyRunner, latent_ring_bytes
 from vla_ros.nodes.rings import FrameReader
-from vla_ros.policies.base import (
-    Diagnosed,
-    LatentContract,
-    LooksAtCameras,
-    SlowPolicy,
-    TimesItself,
-)
+from vla_ros.policies.base import LatentContract, LooksAtCameras, SlowPolicy, TimesItself
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import ALLOWED, make_slow_policy, resolve_policy_name
 from vla_ros.policies.stretch import StretchConfig, Stretcher
@@ -154,11 +149,11 @@ class SlowNode(VlaNode):
         values = dict(self._counts) | {
             "policy": self.config.policy,
             "latency_ms_p95": self._latency.quantile_ns(0.95) / NS_PER_MS,
+            **diagnostics_of(self._policy),
         }
-        if isinstance(self._policy, Diagnosed):
-            values |= self._policy.diagnostics()
-        if self._last_error:
-            return NodeHealth.warn(self._last_error, values)
+        problem = self._last_error or alarm_of(self._policy)
+        if problem:
+            return NodeHealth.warn(problem, values)
         is_running = self._task.status == TaskState.RUNNING
         return NodeHealth.ok("running" if is_running else "idle", values)
 

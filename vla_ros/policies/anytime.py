@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from vla_ros.clock import NS_PER_MS
+from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
-from vla_ros.types import Observation
+from vla_ros.errors import ConfigError, PolicyTimeoutError
+from vla_ros.types import ActionChunk, Latent, Observation
 
 Candidate = TypeVar("Candidate")
 
@@ -130,3 +131,51 @@ def refine_until(
 
 def _usable(energy: float) -> float:
     return math.inf if math.isnan(energy) else energy
+
+
+class AnytimeFastPolicy:
+    """A ``FastPolicy`` that refines its rows for a fixed time and returns the best ones.
+
+    Args:
+        model_of: the model given a latent; its candidates are chunks.
+        budget_s: time for a call, from ``now_ns`` of ``decode`` on.
+        clock_ns: reads the clock that ``now_ns`` is of.
+        chunk_rows, chunk_dt_ns: time grid of its rows.
+    """
+
+    def __init__(
+        self,
+        model_of: Callable[[Latent], AnytimeModel[ActionChunk]],
+        budget_s: float,
+        clock_ns: Callable[[], int],
+        *,
+        chunk_rows: int,
+        chunk_dt_ns: int,
+        name: str = "anytime",
+        pace: PaceConfig | None = None,
+    ) -> None:
+        if not 0.0 < budget_s <= 60.0:
+            raise ConfigError(f"budget_s must be above 0 and at most 60 s, got {budget_s}")
+        self._model_of, self._clock_ns = model_of, clock_ns
+        self._budget_ns = round(budget_s * NS_PER_S)
+        self._pace = DeadlinePace(pace)
+        self.name, self.chunk_rows, self.chunk_dt_ns = name, chunk_rows, chunk_dt_ns
+        self.last: AnytimeAnswer[ActionChunk] | None = None
+
+    def decode(self, latent: Latent, observation: Observation, now_ns: int) -> ActionChunk:
+        """Return the best rows by the end of the budget.
+
+        Raises:
+            PolicyTimeoutError: if none of the rows so far is usable.
+        """
+        deadline_ns = now_ns + self._budget_ns
+        self.last = refine_until(
+            self._model_of(latent), observation, deadline_ns, self._clock_ns, self._pace
+        )
+        if math.isinf(self.last.energy):
+            raise PolicyTimeoutError(f"no usable rows after {self.last.steps} steps")
+        return self.last.best
+
+    def reset(self) -> None:
+        """Forget the last answer; how long steps take is kept."""
+        self.last = None

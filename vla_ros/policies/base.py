@@ -117,14 +117,6 @@ class TimesItself(Protocol):
 
 
 @runtime_checkable
-class Diagnosed(Protocol):
-    """A policy that has something to tell whoever looks after it."""
-
-    def diagnostics(self) -> Mapping[str, float | str]:
-        """Return values by name, units in the names; cheap, from any thread."""
-
-
-@runtime_checkable
 class AnswersRequests(Protocol):
     """A fast policy that is told all that was asked: prefix, guidance, candidates."""
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities
+from vla_ros.chunking.strategies.base import InferenceRequest
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError, PolicyError
-from vla_ros.policies.base import FastPolicy, SlowPolicy, Tensors
+from vla_ros.policies.base import ChunkPolicy, FastPolicy, SlowPolicy, Tensors
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.types import ActionChunk, Latent, Observation, RobotState
 
 _UNIT_TOLERANCE = 1e-3  # that of the control host
@@ -135,6 +135,7 @@ class CheckedSlowPolicy:
     def __init__(self, policy: SlowPolicy, contract: BackendContract) -> None:
         self._policy, self._contract = policy, contract
         self.name, self.max_age_s = policy.name, policy.max_age_s
+        self.cameras = tuple(contract.cameras)
 
     def check_instruction(self, instruction: str) -> None:
         """Raise ``InstructionError`` if the policy does not understand it."""
@@ -151,6 +152,15 @@ class CheckedSlowPolicy:
     def reset(self) -> None:
         """Forget everything seen."""
         self._policy.reset()
+
+    def diagnostics(self) -> dict[str, float | str]:
+        """Return what the policy says of itself."""
+        return diagnostics_of(self._policy)
+
+    @property
+    def alarm(self) -> str:
+        """What the policy says is wrong with it."""
+        return alarm_of(self._policy)
 
 
 class CheckedFastPolicy:
@@ -172,22 +182,6 @@ class CheckedFastPolicy:
     def reset(self) -> None:
         """Forget everything."""
         self._policy.reset()
-
-
-class ChunkPolicy(Protocol):
-    """A policy in one piece: images, words and state in, rows out."""
-
-    name: str
-    capabilities: PolicyCapabilities
-
-    def check_instruction(self, instruction: str) -> None:
-        """Raise ``InstructionError``, naming what is allowed, if it is not understood."""
-
-    def infer(self, request: InferenceRequest) -> tuple[ActionChunk, ...]:
-        """Return chunks for a request, the best one first."""
-
-    def reset(self) -> None:
-        """Forget everything: a new episode or instruction begins."""
 
 
 class CheckedChunkPolicy:

@@ -15,9 +15,8 @@ from vla_ros.latency.admission import Admission, BufferContext
 from vla_ros.latency.buffer import LatentBuffer
 from vla_ros.latency.estimator import DelayConfig, DelayEstimator
 from vla_ros.latency.stamp import LatencyStamp, StampKind
-from vla_ros.policies.base import FastPolicy, SlowPolicy
+from vla_ros.policies.base import ChunkPolicy, FastPolicy, SlowPolicy
 from vla_ros.policies.conformance.subject import latent_of
-from vla_ros.policies.contract import ChunkPolicy
 from vla_ros.types import Observation, Segment
 
 _EPOCH = 1

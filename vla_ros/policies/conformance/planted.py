@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vla_ros.chunking.strategies.base import InferenceRequest
-from vla_ros.policies.base import FastPolicy, Tensors
-from vla_ros.policies.contract import ChunkPolicy
+from vla_ros.policies.base import ChunkPolicy, FastPolicy, Tensors
 from vla_ros.types import ActionChunk, CameraFrame, Latent, Observation
 
 Corruption = Callable[[ActionChunk], ActionChunk]

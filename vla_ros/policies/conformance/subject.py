@@ -14,8 +14,8 @@ from vla_ros.errors import ConfigError
 from vla_ros.latency.codec import decode_tensors, encode_tensors
 from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.latency.stamping import InferenceTimes, stamp_latent
-from vla_ros.policies.base import FastPolicy, SlowPolicy, Tensors
-from vla_ros.policies.contract import BackendContract, ChunkPolicy, TensorForm
+from vla_ros.policies.base import ChunkPolicy, FastPolicy, SlowPolicy, Tensors
+from vla_ros.policies.contract import BackendContract, TensorForm
 from vla_ros.types import ActionChunk, Latent, Observation
 
 

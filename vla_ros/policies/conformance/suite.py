@@ -49,9 +49,7 @@ class ConformanceReport:
     def text(self) -> str:
         """Return a line per check for people."""
         lines = [f"{self.backend}: {len(self.results)} checks, {len(self.failures)} failed"]
-        lines += [
-            f"  {'ok    ' if r.passed else 'FAILED'} {r.check}  {r.problem}" for r in self.results
-        ]
+        lines += [f"  {r.check}: {r.problem or 'passed'}" for r in self.results]
         return "\n".join(lines)
 
 

@@ -148,7 +148,7 @@ class Dispatcher:
     def _poll_small(self, now_ns: int) -> Answer | None:
         try:
             answer = self._backends[Backbone.SMALL].poll(now_ns)
-        except PolicyError:
+        except VlaRosError:
             self._phase = _Phase.IDLE
             raise
         if answer is None:

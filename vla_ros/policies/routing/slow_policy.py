@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from vla_ros.errors import ConfigError
 from vla_ros.policies.base import SlowPolicy, Tensors
-from vla_ros.policies.routing.base import Answer
+from vla_ros.policies.diagnostics import diagnostics_of
+from vla_ros.policies.routing.base import Answer, Backbone
 from vla_ros.policies.routing.dispatch import Dispatcher
 from vla_ros.types import Observation
 
@@ -53,7 +54,7 @@ class RoutedSlowPolicy:
     """A ``SlowPolicy`` that asks a small and a large one by way of a ``Dispatcher``.
 
     Args:
-        policies: the two policies, which check instructions and are reset together.
+        policies: the small and the large policy, which check instructions and are reset together.
         dispatcher: of backends around the same policies.
         now_ns: the clock; read while a call is under way.
         wait: waits for a number of seconds; an event's ``wait`` makes it possible to cut short.
@@ -96,9 +97,14 @@ class RoutedSlowPolicy:
                 return answer.tensors
             self._wait(self._poll_s)
 
+    @property
+    def alarm(self) -> str:
+        """Why the large model is not asked, empty if it is."""
+        return self._dispatcher.alarm
+
     def diagnostics(self) -> dict[str, float | str]:
-        """Return how often it fell back, and why it last did if the large model is down."""
-        return {
-            "route_fallbacks": self._dispatcher.fallbacks,
-            "route_alarm": self._dispatcher.alarm,
-        }
+        """Return how often it fell back, and what both policies say of themselves."""
+        values: dict[str, float | str] = {"route_fallbacks": self._dispatcher.fallbacks}
+        for backbone, policy in zip(Backbone, self._policies, strict=True):
+            values |= {f"{backbone.value}_{k}": v for k, v in diagnostics_of(policy).items()}
+        return values
