@@ -52,7 +52,10 @@ setup(
     ],
     install_requires=["numpy", "pyyaml"],
     # What policy servers of others speak, for vla_ros/bench/buffer_experiment.py only.
-    extras_require={"bench": ["grpcio", "msgpack", "websockets"]},
+    extras_require={
+        "bench": ["grpcio", "msgpack", "websockets"],
+        "train": ["torch==2.13.0", "onnx", "onnxscript", "onnxruntime"],
+    },
     python_requires=">=3.11",
     zip_safe=False,
     author="vla_ros maintainers",

@@ -11,6 +11,7 @@ import pytest
 from vla_ros.report.statistics import (
     bootstrap_interval,
     holm,
+    mcnemar_p,
     paired_difference,
     ratio_of_means,
     wilson_interval,
@@ -59,6 +60,14 @@ def test_sign_flips_agree_with_the_binomial_test() -> None:
     a = [1.0] * 9 + [0.0]
     b = [0.0] * 9 + [1.0]
     assert paired_difference(a, b).p_value == pytest.approx(22 / 1024, abs=0.004)
+
+
+def test_mcnemar_counts_seeds_on_which_one_alone_succeeds() -> None:
+    a = [True] * 9 + [False] + [True] * 50 + [False] * 40
+    b = [False] * 9 + [True] + [True] * 50 + [False] * 40
+    assert mcnemar_p(a, b) == mcnemar_p(b, a) == pytest.approx(2 * (1 + 10) / 2**10)
+    assert mcnemar_p(a, a) == 1.0
+    assert mcnemar_p([True] * 5, [False] * 5) == pytest.approx(2 / 2**5)
 
 
 def test_holm_of_a_worked_example() -> None:

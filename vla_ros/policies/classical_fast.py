@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.clock import NS_PER_S
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import PolicyError
 from vla_ros.geometry import rotation_about_z
+from vla_ros.policies.base import Tensors
 from vla_ros.policies.motion import MotionLimits, plan_rows
 from vla_ros.types import ActionChunk, Latent, Observation, RobotState
 
 Array = NDArray[np.float64]
 
-# Fingers that have not moved by more than this for so long are still.
+# Fingers that have not moved by more than this for ``still_s`` are still.
 _STILL_M = 0.0005
-_STILL_NS = 100_000_000
 
 _POINTING_DOWN = np.diag([1.0, -1.0, -1.0])
 _LATENT_SHAPES = {
@@ -67,6 +68,9 @@ class PickPlaceConfig:
     held_max_m: float = setting(
         0.055, "largest opening that means something is held", unit="m", ge=0.0, le=0.08
     )
+    still_s: float = setting(
+        0.1, "time without motion after which the fingers are still", unit="s", ge=0.0, le=1.0
+    )
     limits: MotionLimits = field(default_factory=MotionLimits)
 
     def __post_init__(self) -> None:
@@ -74,8 +78,13 @@ class PickPlaceConfig:
 
 
 @dataclass(frozen=True)
-class _Goal:
-    """Where to go next and what the fingers do meanwhile."""
+class Goal:
+    """Where to go next and what the fingers do meanwhile.
+
+    Attributes:
+        position, R: pose (3,) [m] and (3, 3) in base to come to rest at.
+        gripper_m: opening of the gripper [m].
+    """
 
     phase: str
     position: Array
@@ -111,10 +120,21 @@ class ClassicalFastPolicy:
         Raises:
             PolicyError: if the latent lacks a tensor or one has the wrong shape.
         """
-        tensors = {name: _tensor(latent, name, shape) for name, shape in _LATENT_SHAPES.items()}
-        state = observation.state
+        goal = self.decide(latent.tensors, latent.stamp.capture_oldest_ns, observation.state)
+        return self.rows_to(goal, observation.state)
+
+    def decide(self, tensors: Tensors, capture_ns: int, state: RobotState) -> Goal:
+        """Return where to go, by a latent whose oldest image was taken at ``capture_ns``.
+
+        Raises:
+            PolicyError: if the latent lacks a tensor or one has the wrong shape.
+        """
+        checked = {name: _tensor(tensors, name, shape) for name, shape in _LATENT_SHAPES.items()}
         self._remember_gripper(state)
-        goal = self._choose(tensors, state, latent.stamp.capture_oldest_ns)
+        return self._choose(checked, state, capture_ns)
+
+    def rows_to(self, goal: Goal, state: RobotState) -> ActionChunk:
+        """Return the rows from the reference now in force to a goal."""
         positions, quats = plan_rows(
             state.T_base_ref,
             state.twist_ref_base,
@@ -143,11 +163,11 @@ class ClassicalFastPolicy:
             self._opened_ns = state.tick_ns
         self._was_closed = closed
 
-    def _choose(self, t: dict[str, Array], state: RobotState, capture_ns: int) -> _Goal:
+    def _choose(self, t: dict[str, Array], state: RobotState, capture_ns: int) -> Goal:
         c = self._config
         if self._was_closed:
             # Lifting while the fingers still close would fling the cube away.
-            is_still = state.tick_ns - self._width_since_ns >= _STILL_NS
+            is_still = state.tick_ns - self._width_since_ns >= int(c.still_s * NS_PER_S)
             if state.gripper_width_m > c.held_max_m or not is_still:
                 return self._stay("close", state, c.closed_m)
             if state.gripper_width_m < c.held_min_m:
@@ -163,7 +183,7 @@ class ClassicalFastPolicy:
             return self._retreat("look", state)
         return self._pick(t, state)
 
-    def _pick(self, t: dict[str, Array], state: RobotState) -> _Goal:
+    def _pick(self, t: dict[str, Array], state: RobotState) -> Goal:
         c = self._config
         cube = np.asarray(t["pick_position"], dtype=float)
         R = _grasp_rotation(float(t["pick_yaw"][0]), state.T_base_ref[:3, :3])
@@ -171,27 +191,27 @@ class ClassicalFastPolicy:
         turn = _yaw_between(state.T_base_ee[:3, :3], R)
         if sideways > c.align_m or turn > c.align_rad:
             above = self._above(cube, state, c.hover_m)
-            return _Goal("reach", above, R, c.open_m)
+            return Goal("reach", above, R, c.open_m)
         height = float(state.T_base_ee[2, 3]) - float(cube[2])
         if height < c.settle_m and np.linalg.norm(state.twist_base[:3]) < 0.05:
-            return _Goal("close", cube, R, c.closed_m)
-        return _Goal("descend", cube, R, c.open_m)
+            return Goal("close", cube, R, c.closed_m)
+        return Goal("descend", cube, R, c.open_m)
 
-    def _carry(self, t: dict[str, Array], state: RobotState) -> _Goal:
+    def _carry(self, t: dict[str, Array], state: RobotState) -> Goal:
         c = self._config
         R = _upright(state.T_base_ref[:3, :3])
         if float(t["place_confidence"][0]) < c.min_confidence:
             lifted = state.T_base_ref[:3, 3].copy()
             lifted[2] = c.hover_m + 0.05
-            return _Goal("look", lifted, R, c.closed_m)
+            return Goal("look", lifted, R, c.closed_m)
         bowl = np.asarray(t["place_position"], dtype=float)
         sideways = float(np.linalg.norm(bowl[:2] - state.T_base_ee[:2, 3]))
         if sideways > 2.0 * c.align_m:
-            return _Goal("carry", self._above(bowl, state, c.hover_m), R, c.closed_m)
+            return Goal("carry", self._above(bowl, state, c.hover_m), R, c.closed_m)
         target = np.array([bowl[0], bowl[1], c.release_m])
         if float(state.T_base_ee[2, 3]) - c.release_m < c.settle_m:
-            return _Goal("release", target, R, c.open_m)
-        return _Goal("lower", target, R, c.closed_m)
+            return Goal("release", target, R, c.open_m)
+        return Goal("lower", target, R, c.closed_m)
 
     def _above(self, point: Array, state: RobotState, height_m: float) -> Array:
         """Waypoint over ``point``: first up, then across, to sweep nothing off the table."""
@@ -201,22 +221,22 @@ class ClassicalFastPolicy:
             return np.array([here[0], here[1], height_m + 0.02])
         return np.array([point[0], point[1], height_m])
 
-    def _retreat(self, phase: str, state: RobotState, done: bool = False) -> _Goal:
+    def _retreat(self, phase: str, state: RobotState, done: bool = False) -> Goal:
         c = self._config
         home = np.array([c.home_x_m, 0.0, c.home_z_m])
         target = self._above(home, state, c.hover_m)
         if target[2] <= c.hover_m:
             target = home
         away = float(state.T_base_ee[2, 3]) > c.hover_m - 0.03
-        return _Goal(phase, target, _upright(state.T_base_ref[:3, :3]), c.open_m, done and away)
+        return Goal(phase, target, _upright(state.T_base_ref[:3, :3]), c.open_m, done and away)
 
-    def _stay(self, phase: str, state: RobotState, gripper_m: float) -> _Goal:
+    def _stay(self, phase: str, state: RobotState, gripper_m: float) -> Goal:
         T = state.T_base_ref
-        return _Goal(phase, T[:3, 3], T[:3, :3], gripper_m)
+        return Goal(phase, T[:3, 3], T[:3, :3], gripper_m)
 
 
-def _tensor(latent: Latent, name: str, shape: tuple[int, ...]) -> Array:
-    value = latent.tensors.get(name)
+def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> Array:
+    value = tensors.get(name)
     if value is None or value.shape != shape:
         got = "nothing" if value is None else f"shape {value.shape}"
         raise PolicyError(f"latent tensor {name!r} must have shape {shape}, got {got}")

@@ -70,6 +70,18 @@ def paired_difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> 
     )
 
 
+def mcnemar_p(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Return the two-sided p-value of the exact McNemar test of paired successes.
+
+    Of the seeds on which only one of the two succeeds, each is as likely to be that one.
+    """
+    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
+    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
+    n, least = only_a + only_b, min(only_a, only_b)
+    tail: float = sum(math.comb(n, k) for k in range(least + 1)) / 2.0**n
+    return min(1.0, 2.0 * tail)
+
+
 def ratio_of_means(a: Mapping[int, float], b: Mapping[int, float], seed: int = 0) -> Interval:
     """Return mean(a) / mean(b) with its 95 % percentile interval; values by seed.
 

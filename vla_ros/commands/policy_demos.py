@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vla-ros policy demos``: demonstrations of the scripted expert, one bag each."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from vla_ros.commands.options import add_options, read_options
+from vla_ros.commands.output import say
+from vla_ros.commands.progress import ProgressLine
+from vla_ros.config_fields import check_fields, setting
+from vla_ros.learning.split import HELD_OUT_GOALS, training_seed
+
+_BATCH = 4
+SUMMARY_FILE = "demos.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemosOptions:
+    """How many and where to."""
+
+    demos: int = setting(2000, "demonstrations to have in the end", ge=1, le=10**6)
+    jobs: int = setting(2, "processes", ge=1, le=256)
+    out: str = setting("runs/demos", "folder of the bags; what is there already is kept")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What came of one demonstration."""
+
+    number: int
+    success: bool
+    goal: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    add_options(parser.add_argument_group("what to demonstrate"), DemosOptions)
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Demonstrate what is missing."""
+    options = read_options(namespace, DemosOptions)
+    folder = Path(options.out)
+    missing = [n for n in range(options.demos) if not is_complete(folder, n)]
+    say(f"{options.demos - len(missing)} of {options.demos} demonstrations are in {folder}")
+    began, made = time.monotonic(), _demonstrate(folder, missing, options)
+    wall_s = time.monotonic() - began
+    _write_summary(folder, options, made, wall_s)
+    failed = [m.number for m in made if not m.success]
+    say(
+        f"{len(made)} demonstrations in {wall_s:.0f} s, {len(failed)} failed and are not trained "
+        f"on; never asked for: {', '.join(repr(g.text) for g in HELD_OUT_GOALS)}"
+    )
+    return 0
+
+
+def bag_name(number: int) -> str:
+    """Return the name of a demonstration's bag."""
+    return f"episode_{number}"
+
+
+def is_complete(folder: Path, number: int) -> bool:
+    """Say whether a demonstration is there with all that belongs to it."""
+    from vla_ros.learning.dataset import CACHE_FOLDER
+
+    has_arrays = (folder / CACHE_FOLDER / f"{bag_name(number)}.npz").is_file()
+    return has_arrays and (folder / bag_name(number) / "metadata.yaml").is_file()
+
+
+def demonstrate(folder: Path, numbers: Sequence[int]) -> list[_Made]:
+    """Perform and record some demonstrations in this process."""
+    # Imported here: the parent needs neither MuJoCo nor OpenGL.
+    import numpy as np
+
+    from vla_ros.learning.dataset import cache_demonstration
+    from vla_ros.learning.demo_writer import DemonstrationWriter
+    from vla_ros.learning.phrases import say_goal
+    from vla_ros.learning.split import training_goal
+    from vla_ros.sim.demonstration import Demonstrator
+
+    demonstrator = Demonstrator()
+    made = []
+    try:
+        for number in numbers:
+            seed, name = training_seed(number), bag_name(number)
+            goal = training_goal(seed)
+            for left_over in (folder / name, folder / f"{name}.partial"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            sentence = say_goal(goal, np.random.default_rng([seed, 12]))
+            writer = DemonstrationWriter(folder, name, number, seed, sentence)
+            try:
+                verdict = demonstrator.perform(seed, goal, writer)
+                path = writer.close(verdict.success)
+            except BaseException:
+                writer.discard()
+                raise
+            cache_demonstration(path)
+            made.append(_Made(number, verdict.success, goal.text))
+    finally:
+        demonstrator.close()
+    return made
+
+
+def _demonstrate(folder: Path, missing: Sequence[int], options: DemosOptions) -> list[_Made]:
+    progress = ProgressLine(options.demos, "demonstrations", options.demos - len(missing))
+    batches = [missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
+    made: list[_Made] = []
+    # spawn: a forked child would share the parent's OpenGL state.
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(demonstrate, folder, batch) for batch in batches]
+        try:
+            for future in as_completed(waiting):
+                made += future.result()
+                progress.add(len(future.result()))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return made
+
+
+def _write_summary(
+    folder: Path, options: DemosOptions, made: Sequence[_Made], wall_s: float
+) -> None:
+    """Keep what the set consists of; numbers of earlier calls are added to."""
+    from vla_ros.sim.demonstration import EXPERT, DemonstrationConfig
+
+    path = folder / SUMMARY_FILE
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    goals = Counter(before.get("goals", {})) + Counter(m.goal for m in made if m.success)
+    config = DemonstrationConfig()
+    summary = {
+        "demonstrations": options.demos,
+        "successes": before.get("successes", 0) + sum(m.success for m in made),
+        "wall_s": before.get("wall_s", 0.0) + wall_s,
+        "processes": options.jobs,
+        "first_seed": training_seed(0),
+        "last_seed": training_seed(options.demos - 1),
+        "goals": dict(sorted(goals.items())),
+        "held_out": [goal.text for goal in HELD_OUT_GOALS],
+        "camera_hz": config.camera_hz,
+        "chunk_hz": config.chunk_hz,
+        "disturbance": dataclasses.asdict(config.disturbance),
+        "expert": dataclasses.asdict(EXPERT),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(summary, indent=1), encoding="utf-8")

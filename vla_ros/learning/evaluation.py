@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is evaluated: cells of conditions on the same seeds, and what came out, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.errors import ConfigError
+from vla_ros.learning.split import check_evaluation_seed, evaluation_goal
+from vla_ros.policies.instruction import ALL_GOALS, PickPlaceGoal
+from vla_ros.report.statistics import bootstrap_interval, paired_difference
+
+REFERENCE = "seen-0ms"
+_SCRAMBLE_STREAM = 13
+_NAIVE = "naive_from_zero"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationCell:
+    """Conditions under which every seed is run.
+
+    Attributes:
+        name: of the cell.
+        slow_latency_ms: from an exposure to the latent.
+        held_out: goals whose words were never trained together.
+        is_blank: all images are black.
+        is_scrambled: the policy is told any goal, drawn without regard to the one judged.
+        hides_age: the fast half is not told how old its latent is.
+        is_naive: both halves as one policy, executed as it comes: from its first row, whenever.
+    """
+
+    name: str
+    slow_latency_ms: float = 0.0
+    held_out: bool = False
+    is_blank: bool = False
+    is_scrambled: bool = False
+    hides_age: bool = False
+    is_naive: bool = False
+
+    @property
+    def strategy(self) -> str:
+        """How chunks are joined."""
+        return _NAIVE if self.is_naive else "timed"
+
+    def judged_goal(self, seed: int) -> PickPlaceGoal:
+        """Return the goal that decides success."""
+        check_evaluation_seed(seed)
+        return evaluation_goal(seed, held_out=self.held_out)
+
+    def told_goal(self, seed: int) -> PickPlaceGoal:
+        """Return the goal that the policy is told."""
+        if not self.is_scrambled:
+            return self.judged_goal(seed)
+        random = np.random.default_rng([seed, _SCRAMBLE_STREAM])
+        return ALL_GOALS[int(random.integers(len(ALL_GOALS)))]
+
+
+CELLS = (
+    EvaluationCell(name=REFERENCE),
+    EvaluationCell(name="held-out-0ms", held_out=True),
+    EvaluationCell(name="seen-500ms", slow_latency_ms=500.0),
+    EvaluationCell(name="seen-2000ms", slow_latency_ms=2000.0),
+    EvaluationCell(name="no-age-500ms", slow_latency_ms=500.0, hides_age=True),
+    EvaluationCell(name="no-age-2000ms", slow_latency_ms=2000.0, hides_age=True),
+    EvaluationCell(name="naive-500ms", slow_latency_ms=500.0, is_naive=True),
+    EvaluationCell(name="naive-2000ms", slow_latency_ms=2000.0, is_naive=True),
+    EvaluationCell(name="blank-0ms", is_blank=True),
+    EvaluationCell(name="scrambled-0ms", is_scrambled=True),
+)
+
+
+def choose_cells(names: str) -> tuple[EvaluationCell, ...]:
+    """Return the cells of a comma-separated list; "all" is all of them.
+
+    Raises:
+        ConfigError: if there is none of a name.
+    """
+    if names == "all":
+        return CELLS
+    known = {cell.name: cell for cell in CELLS}
+    for name in names.split(","):
+        if name not in known:
+            raise ConfigError(f"cells are {', '.join(known)} or all, got {name!r}")
+    return tuple(known[name] for name in names.split(","))
+
+
+def chance(cell: EvaluationCell, seeds: Sequence[int]) -> float:
+    """Return the share of seeds at which a scrambled instruction says the right thing."""
+    return float(np.mean([cell.told_goal(s) == cell.judged_goal(s) for s in seeds]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSummary:
+    """What came of a cell: success rate and paired difference to the reference, 95 % intervals."""
+
+    name: str
+    n: int
+    successes: int
+    rate: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    median_duration_s: float
+
+
+def summarise(rows: Sequence[Mapping[str, str]]) -> list[CellSummary]:
+    """Return one summary per cell that occurs, in the order of ``CELLS``."""
+    by_cell: dict[str, dict[int, Mapping[str, str]]] = {}
+    for row in rows:
+        by_cell.setdefault(row["cell"], {})[int(row["seed"])] = row
+    reference = by_cell.get(REFERENCE, {})
+    order = [cell.name for cell in CELLS if cell.name in by_cell]
+    return [_summarise(name, by_cell[name], reference) for name in order]
+
+
+def _summarise(
+    name: str, rows: Mapping[int, Mapping[str, str]], reference: Mapping[int, Mapping[str, str]]
+) -> CellSummary:
+    won = {seed: float(row["success"] == "True") for seed, row in rows.items()}
+    interval = bootstrap_interval(list(won.values()))
+    both = [seed for seed in sorted(won) if seed in reference]
+    difference = (float("nan"),) * 3
+    if both:
+        paired = paired_difference(
+            [won[seed] for seed in both],
+            [float(reference[seed]["success"] == "True") for seed in both],
+        )
+        difference = (paired.mean, paired.low, paired.high)
+    durations = [float(row["duration_s"]) for seed, row in rows.items() if won[seed]]
+    return CellSummary(
+        name=name,
+        n=len(won),
+        successes=int(sum(won.values())),
+        rate=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        difference=difference[0],
+        difference_low=difference[1],
+        difference_high=difference[2],
+        median_duration_s=float(np.median(durations)) if durations else float("nan"),
+    )
+
+
+def to_markdown(summaries: Sequence[CellSummary]) -> str:
+    """Return the summaries as a table."""
+    lines = [
+        "| cell | n | success | 95 % interval | against seen-0ms, paired | median time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for s in summaries:
+        against = f"{_points(s.difference)} ({_points(s.difference_low)} to "
+        against += f"{_points(s.difference_high)})"
+        lines.append(
+            f"| {s.name} | {s.n} | {100 * s.rate:.1f} % | {100 * s.low:.1f} to "
+            f"{100 * s.high:.1f} % | {'' if s.name == REFERENCE else against} | "
+            f"{s.median_duration_s:.1f} s |"
+        )
+    return "\n".join(lines)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a model as ONNX graphs: slow half, fast half, and both in one for comparison.
+
+Normalisation is inside the graphs: they take pixels, token numbers and SI units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.errors import ConfigError, PolicyError
+from vla_ros.learning.checkpoint import Checkpoint, load_checkpoint
+from vla_ros.learning.manifest import VOCABULARY_FILE, write_manifest
+from vla_ros.learning.model import fast_half, model_shapes, slow_half, small_wrist
+from vla_ros.learning.model_config import N_VIEWS, ModelConfig
+from vla_ros.learning.parameters import Arrays, check_arrays, to_tensors
+from vla_ros.learning.state_vector import STATE_CENTRE, STATE_SCALE, STATE_SIZE
+from vla_ros.learning.views import SIDE_PX, WRIST_SHAPE
+from vla_ros.learning.vocabulary import MAX_TOKENS, Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+OPSET = 18
+LARGEST_DIFFERENCE = 1e-4
+_CASES = 8
+_ABOUT = "Puts a named cube into a named bowl, from two cameras and words; trained in simulation."
+_ABOUT_WHOLE = "Both halves in one graph, for comparison: every chunk waits for the trunk."
+
+Inputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One graph: its file, its function of tensors, names of what goes in and out."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    function: Callable[..., tuple[Tensor, ...]]
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return f"{self.name}.onnx"
+
+
+def graph_specs(weights: Arrays, config: ModelConfig) -> tuple[GraphSpec, ...]:
+    """Return the graphs of a model: its halves, and both in one whose latent is always fresh."""
+    p = to_tensors(weights, trained=False)
+
+    def slow(image: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        return (slow_half(p, config, image, tokens),)
+
+    def fast(latent: Tensor, age: Tensor, state: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        return fast_half(p, config, latent, age, state, image)
+
+    def chunk(image: Tensor, tokens: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+        latent = slow_half(p, config, image, tokens)
+        return fast_half(p, config, latent, 0.0 * state[:, :1], state, small_wrist(image))
+
+    outputs = ("actions", "done")
+    return (
+        GraphSpec("slow", ("image", "tokens"), ("latent",), slow),
+        GraphSpec("fast", ("latent", "latent_age_s", "state", "image"), outputs, fast),
+        GraphSpec("chunk", ("image", "tokens", "state"), outputs, chunk),
+    )
+
+
+def sample_inputs(spec: GraphSpec, config: ModelConfig, seed: int) -> Inputs:
+    """Return made-up inputs of plausible size for a graph."""
+    random = np.random.default_rng([seed, 41])
+    small = (1, *WRIST_SHAPE, 3)
+    centre, scale = np.array(STATE_CENTRE), np.array(STATE_SCALE)
+    pixels = random.integers(0, 256, (1, N_VIEWS, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    # The same name means different images: whole ones, or a small one to the fast half.
+    is_fast = "latent" in spec.inputs
+    known: Inputs = {
+        "image": random.integers(0, 256, small, dtype=np.uint8) if is_fast else pixels,
+        "tokens": random.integers(0, config.vocabulary, (1, MAX_TOKENS)),
+        "latent": random.normal(size=(1, config.tokens, config.token_dim)).astype(np.float32),
+        "latent_age_s": random.uniform(0.0, 4.0, (1, 1)).astype(np.float32),
+        "state": (centre + scale * random.normal(size=(1, STATE_SIZE))).astype(np.float32),
+    }
+    return {name: known[name] for name in spec.inputs}
+
+
+def export_graph(spec: GraphSpec, config: ModelConfig, folder: Path) -> Path:
+    """Write one graph and return its file."""
+    import torch
+
+    inputs = sample_inputs(spec, config, 0)
+    program = torch.onnx.export(
+        _module(spec),
+        tuple(torch.from_numpy(inputs[name]) for name in spec.inputs),
+        input_names=list(spec.inputs),
+        output_names=list(spec.outputs),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise PolicyError(f"PyTorch exported nothing for {spec.name}")
+    path = folder / spec.file
+    program.save(path, external_data=False)
+    path.write_bytes(_without_traces(path.read_bytes()))
+    return path
+
+
+def largest_difference(spec: GraphSpec, config: ModelConfig, path: Path) -> float:
+    """Return the largest difference between graph and PyTorch over some made-up inputs."""
+    import onnxruntime
+    import torch
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for seed in range(_CASES):
+        inputs = sample_inputs(spec, config, seed)
+        with torch.no_grad():
+            right = spec.function(*(torch.from_numpy(inputs[name]) for name in spec.inputs))
+        found: Sequence[Any] = session.run(list(spec.outputs), inputs)
+        for a, b in zip(found, right, strict=True):
+            largest = max(largest, float(np.abs(np.asarray(a) - b.numpy()).max()))
+    return largest
+
+
+def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]:
+    """Write a trained policy: its halves into ``folder``, both in one into ``folder/monolithic``.
+
+    Returns:
+        The largest difference to PyTorch of each graph.
+
+    Raises:
+        ConfigError: if the checkpoint is damaged or not of this model.
+        PolicyError: if a graph differs from PyTorch by more than 1e-4.
+    """
+    weights, config, words = _read_weights(load_checkpoint(checkpoint))
+    differences = {}
+    for spec in graph_specs(weights, config):
+        where = folder / "monolithic" if spec.name == "chunk" else folder
+        where.mkdir(parents=True, exist_ok=True)
+        (where / VOCABULARY_FILE).write_text(words.to_json(), encoding="utf-8")
+        path = export_graph(spec, config, where)
+        differences[spec.name] = largest_difference(spec, config, path)
+        if not differences[spec.name] <= LARGEST_DIFFERENCE:
+            raise PolicyError(
+                f"{path.name} differs from PyTorch by {differences[spec.name]:.2e}, "
+                f"at most {LARGEST_DIFFERENCE:.0e} allowed"
+            )
+    write_manifest(folder, name, "split", ("slow", "fast"), config, _ABOUT)
+    write_manifest(
+        folder / "monolithic", f"{name}-monolithic", "chunk", ("chunk",), config, _ABOUT_WHOLE
+    )
+    return differences
+
+
+def _read_weights(checkpoint: Checkpoint) -> tuple[Arrays, ModelConfig, Vocabulary]:
+    """Return the averaged weights, their sizes and the words."""
+    try:
+        config = ModelConfig(**checkpoint.settings["model"])
+        words = Vocabulary(tuple(checkpoint.settings["words"]))
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"the checkpoint does not say what was trained: {error}") from error
+    prefix = "average:"
+    weights = {
+        name.removeprefix(prefix): values
+        for name, values in checkpoint.arrays.items()
+        if name.startswith(prefix)
+    }
+    check_arrays(weights, model_shapes(config))
+    return weights, config, words
+
+
+def _module(spec: GraphSpec) -> torch.nn.Module:
+    """Return the function as what the exporter asks for."""
+    import torch
+
+    class Graph(torch.nn.Module):  # type: ignore[misc, unused-ignore]  # no types without torch
+        def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+            return spec.function(*inputs)
+
+    return Graph().eval()
+
+
+def _without_traces(model: bytes) -> bytes:
+    """Drop what the exporter notes about the machine it ran on: stack traces with file names."""
+    import onnx
+
+    graph = onnx.load_from_string(model)
+    graph.producer_version = ""
+    del graph.metadata_props[:]
+    graph.doc_string = graph.graph.doc_string = ""
+    del graph.graph.metadata_props[:]
+    for part in (*graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    for function in graph.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+    onnx.checker.check_model(graph, full_check=True)
+    return bytes(graph.SerializeToString(deterministic=True))

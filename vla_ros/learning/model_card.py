@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card: what a policy was made of and what it achieves, written from files alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla_ros.errors import ConfigError
+from vla_ros.learning.checkpoint import load_checkpoint
+from vla_ros.learning.evaluation import CellSummary, summarise, to_markdown
+from vla_ros.learning.manifest import read_manifest
+from vla_ros.learning.split import FIRST_TRAINING_SEED, HELD_OUT_GOALS
+
+_HEAD = """# {name}
+
+Puts a named cube into a named bowl on the simulated table, from two camera images and a sentence.
+A slow trunk turns images and words into {tokens} latent tokens of {token_dim}; a fast expert turns
+the newest latent, its age, the robot's state and a fresh wrist image into 16 rows, 30 times a
+second. Written by `vla-ros policy card` from the files of the run; no number is typed.
+"""
+
+_LIMITS = """## Limits
+
+- It knows this table, these six colours, this size of cubes and bowls, these two cameras where they
+  are. Nothing was randomised but layout, words and motion: neither light nor texture nor cameras.
+- It was trained and measured in simulation only, with an expert that knew where everything was.
+- The fast half stands on the robot's reference pose; with another controller it needs new
+  demonstrations.
+- It does not refuse what it does not understand: words that are unknown are refused before it.
+- Nothing in it is a safety function. Limits of speed, force and space are those of the control
+  host.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardSources:
+    """Where the numbers are.
+
+    Attributes:
+        policy: folder of the export.
+        demos: summary of the demonstrations, JSON.
+        checkpoint: of the training.
+        log: of the training, CSV.
+        results: of the evaluation, CSV.
+    """
+
+    policy: Path
+    demos: Path
+    checkpoint: Path
+    log: Path
+    results: Path
+
+
+def write_card(sources: CardSources, folder: Path) -> Path:
+    """Write ``<name>.md`` into a folder and return it.
+
+    Raises:
+        ConfigError: if a source is missing.
+    """
+    manifest = read_manifest(sources.policy)
+    settings = load_checkpoint(sources.checkpoint).settings
+    rows = [r for r in _read_csv(sources.results) if r["arm"] == sources.policy.name]
+    parts = [
+        _HEAD.format(name=manifest["name"], **_latent_size(manifest)),
+        "## What it achieves\n\n" + _results(summarise(rows)),
+        "## Data\n\n" + _data(_read_json(sources.demos)),
+        "## Training\n\n" + _training(settings, _read_csv(sources.log)),
+        "## Files\n\n" + _files(sources.policy, manifest),
+        _LIMITS,
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{manifest['name']}.md"
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return path
+
+
+def _latent_size(manifest: Mapping[str, Any]) -> dict[str, int]:
+    _, tokens, token_dim = manifest["graphs"]["slow"]["outputs"]["latent"]["shape"]
+    return {"tokens": tokens, "token_dim": token_dim}
+
+
+def _results(summaries: Sequence[CellSummary]) -> str:
+    return (
+        f"{to_markdown(summaries)}\n\n"
+        "Virtual time, judged from the simulation's state, same seeds in every cell, layouts\n"
+        f"never trained on (training seeds begin at {FIRST_TRAINING_SEED}). 95 % bootstrap\n"
+        "intervals. "
+        "`held-out`: pairs of colours never trained together. `no-age`: the fast half is not told\n"
+        "how old its latent is. `naive`: both halves as one policy, executed from its first row\n"
+        "whenever it arrives. `blank`: black images. `scrambled`: told any of the eight goals.\n"
+    )
+
+
+def _data(demos: Mapping[str, Any]) -> str:
+    goals = "\n".join(f"| {goal} | {n} |" for goal, n in demos["goals"].items())
+    held_out = ", ".join(f'"{goal.text}"' for goal in HELD_OUT_GOALS)
+    return (
+        f"{demos['successes']} successful of {demos['demonstrations']} demonstrations by the "
+        f"scripted expert with noise, seeds {demos['first_seed']} to {demos['last_seed']}, made in "
+        f"{demos['wall_s'] / 60:.0f} min by {demos['processes']} processes. Images "
+        f"{demos['camera_hz']:g} times a second, labels {demos['chunk_hz']:g} times.\n\n"
+        f"Never asked for: {held_out}.\n\n| goal | demonstrations |\n|---|---|\n{goals}\n"
+    )
+
+
+def _training(settings: Mapping[str, Any], log: Sequence[Mapping[str, str]]) -> str:
+    last = log[-1]
+    delays = settings["sampling"]["delays"]
+    shares = zip(delays["latencies_s"], delays["weights"], strict=True)
+    return (
+        f"{last['step']} steps of {settings['sampling']['batch_frames']} frames with "
+        f"{settings['sampling']['frame_steps']} steps each, {float(last['wall_s']) / 60:.0f} min "
+        f"on {settings['threads']} threads, seed {settings['seed']}. Slow latencies were drawn "
+        f"from {', '.join(f'{latency:g} s ({weight:g})' for latency, weight in shares)}; "
+        f"{100 * settings['sampling']['age_dropout']:.0f} % of the steps were not told the age.\n\n"
+        "On demonstrations not trained on, median: what to pick "
+        f"{float(last['check_pick_cm']):.1f} cm away from the truth by the slow half, "
+        f"{float(last['check_pick_now_cm']):.1f} cm by the fast one; where to place "
+        f"{float(last['check_place_cm']):.1f} cm.\n"
+    )
+
+
+def _files(folder: Path, manifest: Mapping[str, Any]) -> str:
+    lines = ["| file | bytes | sha256 |", "|---|---|---|"]
+    stated = {graph["file"]: graph["sha256"] for graph in manifest["graphs"].values()}
+    for name, sha256 in {**stated, **manifest["files"]}.items():
+        lines.append(f"| {name} | {(folder / name).stat().st_size} | {sha256[:16]}... |")
+    return "\n".join(lines) + "\n"
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not rows:
+        raise ConfigError(f"{path} has no lines")
+    return rows
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
