@@ -4,7 +4,7 @@
 Three steps, all trained together:
 
 1. Where the objects are now: read from the latent, corrected by what the wrist camera sees.
-2. Where to go: a gate chooses among those places, the reference and learned points.
+2. Where to go: gates choose among those places, the hand, the reference and learned points.
 3. The way there: rows are a g + b v, with g the way to the goal and v the reference's velocity.
    A planner that treats all directions alike can be written so; a and b depend on lengths and
    angles only, so a way learned once holds everywhere and ends at the goal.
@@ -12,14 +12,16 @@ Three steps, all trained together:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vla_ros.learning import state_vector as sv
-from vla_ros.learning.model_config import PHASES, ModelConfig
+from vla_ros.learning.model_config import PHASES, PICK_SLOT, PLACE_SLOT, ModelConfig
 from vla_ros.learning.ops import affine, attend, constant, join, perceptron
 from vla_ros.learning.parameters import Shapes, Weights, linear
 from vla_ros.learning.relative_rows import CHUNK_DT_NS, CHUNK_ROWS
+from vla_ros.learning.trunk import PLACE_CENTRE_M, PLACE_SCALE_M
 from vla_ros.learning.wrist_tower import cell_places, see_wrist, tower_shapes
 
 if TYPE_CHECKING:
@@ -30,11 +32,12 @@ _READ = 128  # numbers taken from the latent
 _QUERIES = 4  # places looked for in the wrist image
 _VALUE = 16
 _ANCHOR = 8  # pick x y z, cos and sin of four times its yaw, place x y z
-_CANDIDATES = 4  # pick, place, reference, a learned point
+_POINT_M = (0.31, 0.0)  # where a learned place and learned heights begin
+_HEIGHTS_M = (0.08, 0.14, 0.18, 0.45)
 _WAY = 64
 _SPAN_S = 1e-9 * CHUNK_DT_NS * (CHUNK_ROWS - 1)
 _OPEN_M, _CLOSED_M = 0.08, 0.01
-_ANCHOR_CENTRE = (0.48, 0.0, 0.02, 0.0, 0.0, 0.48, 0.0, 0.02)
+_PLANE_Z_M = 0.02
 _ANCHOR_SCALE = (0.1, 0.1, 0.1, 1.0, 1.0, 0.1, 0.1, 0.1)
 
 
@@ -71,7 +74,7 @@ def expert_shapes(config: ModelConfig) -> Shapes:
     """Return the weights of the expert."""
     c, h = config.wrist_channels, config.hidden
     wrist = _QUERIES * (2 + _VALUE + 1)
-    inputs = _READ + sv.STATE_SIZE + _AGE_FEATURES + wrist + 14
+    inputs = _READ + sv.STATE_SIZE + _AGE_FEATURES + wrist + 12 + 16 + 2
     return {
         **linear("expert/read0", config.latent_size + _AGE_FEATURES, _READ),
         **linear("expert/read1", _READ, _READ),
@@ -79,17 +82,17 @@ def expert_shapes(config: ModelConfig) -> Shapes:
         **tower_shapes("expert/wrist", c),
         **linear("expert/wrist/query", _READ, _QUERIES * c),
         **linear("expert/wrist/value", c, _VALUE),
-        **linear("expert/correct0", wrist + sv.STATE_SIZE + _ANCHOR, 128),
+        **linear("expert/correct0", wrist + sv.STATE_SIZE + 2 * _ANCHOR, 128),
         **linear("expert/correct1", 128, 128),
         **linear("expert/correction", 128, _ANCHOR, small=True),
         **linear("expert/think0", inputs, h),
         **linear("expert/think1", h, h),
         **linear("expert/think2", h, h),
-        **linear("expert/gate", h, _CANDIDATES, small=True),
-        **linear("expert/gate_z", h, 2, small=True),
-        **linear("expert/goal", h, 4, small=True),
-        **linear("expert/turn", h, 1, small=True),
+        **linear("expert/gate", h, 5, small=True),
+        **linear("expert/gate_z", h, 2 + len(_HEIGHTS_M), small=True),
+        **linear("expert/gate_yaw", h, 3, small=True),
         "expert/point/b": (2,),
+        "expert/heights/b": (len(_HEIGHTS_M),),
         **linear("expert/gripper", h, 1, small=True),
         **linear("expert/phase", h, len(PHASES), small=True),
         **linear("expert/way0", 6, _WAY),
@@ -118,15 +121,16 @@ def run_expert(
     read = perceptron(p, "expert/read", join([flat, age]), 2)
     scaled = (state - constant(sv.STATE_CENTRE, state)) / constant(sv.STATE_SCALE, state)
     seen = _see_wrist(p, config, wrist, read)
-    anchors = _anchors(p, join([flat, read]), seen, scaled)
+    anchors = _anchors(p, latent, join([flat, read]), seen, scaled)
     ref, ee = state[:, sv.REF_POSITION], state[:, sv.EE_POSITION]
     pick, place = anchors[:, :3], anchors[:, 5:]
-    relative = 10.0 * join([pick - ref, pick - ee, place - ref, place - ee])
-    inputs = join([read, scaled, age, seen, relative, anchors[:, 3:5]])
+    ways = [pick - ref, pick - ee, place - ref, place - ee]
+    near = [_near(way) for way in ways]
+    inputs = join([read, scaled, age, seen, *(10.0 * way for way in ways), *near, anchors[:, 3:5]])
     x = perceptron(p, "expert/think", inputs, 1)
     for i in (1, 2):
         x = x + affine(p, f"expert/think{i}", x).relu()
-    goal = _goal(p, x, pick, place, ref)
+    goal = _goal(p, x, anchors, state)
     rows, turns = _way(p, goal, state)
     return ExpertOutput(
         rows=rows,
@@ -153,27 +157,63 @@ def _see_wrist(p: Weights, config: ModelConfig, wrist: Tensor, read: Tensor) -> 
     return join([places, found.values, found.peak]).flatten(1)
 
 
-def _anchors(p: Weights, known: Tensor, seen: Tensor, state: Tensor) -> Tensor:
-    """Return where the objects are now (B, 8), by the latent and corrected by the wrist."""
+def _anchors(p: Weights, latent: Tensor, known: Tensor, seen: Tensor, state: Tensor) -> Tensor:
+    """Return where the objects are now (B, 8): as the latent says, corrected by the wrist."""
+    pick, place = latent[:, PICK_SLOT, :4], latent[:, PLACE_SLOT, :2]
+    centre = constant(PLACE_CENTRE_M, latent)
+    height = 0.0 * pick[:, :1] + _PLANE_Z_M
+    told = join(
+        [
+            *(centre + PLACE_SCALE_M * pick[:, :2], height, pick[:, 2:]),
+            *(centre + PLACE_SCALE_M * place, height),
+        ]
+    )
     first = affine(p, "expert/anchors", known)
-    inputs = join([seen, state, first])
+    inputs = join([seen, state, first, told])
     second = first + affine(p, "expert/correction", perceptron(p, "expert/correct", inputs, 2))
-    return constant(_ANCHOR_CENTRE, known) + constant(_ANCHOR_SCALE, known) * second
+    return told + constant(_ANCHOR_SCALE, latent) * second
 
 
-def _goal(p: Weights, x: Tensor, pick: Tensor, place: Tensor, ref: Tensor) -> Tensor:
-    """Return the goal (B, 4): a mixture of known places plus what the network adds."""
+def _goal(p: Weights, x: Tensor, anchors: Tensor, state: Tensor) -> Tensor:
+    """Return the goal (B, 4) relative to the reference: known places and heights, chosen by gates.
+
+    Nothing is added to what is chosen: a hand above its goal is above what the model believes.
+    """
     import torch
 
-    point = (constant((0.31, 0.0), ref) + 0.1 * p["expert/point/b"]).expand(len(ref), 2)
-    places = torch.stack([pick[:, :2], place[:, :2], ref[:, :2], point], dim=1)
-    gate = affine(p, "expert/gate", x).softmax(dim=-1)
-    added = 0.1 * affine(p, "expert/goal", x)
-    sideways = (gate.unsqueeze(-1) * places).sum(dim=1) + added[:, :2] - ref[:, :2]
-    # Up and down: stay at the reference's height, or one of the network's own.
-    stay = affine(p, "expert/gate_z", x).softmax(dim=-1)
-    height = stay[:, 1:] * (0.15 + added[:, 2:3] + added[:, 3:4] - ref[:, 2:])
-    return join([sideways, height, affine(p, "expert/turn", x)])
+    ref, ee = state[:, sv.REF_POSITION], state[:, sv.EE_POSITION]
+    point = constant(_POINT_M, ref) + 0.1 * p["expert/point/b"]
+    places = torch.stack(
+        [anchors[:, :2], anchors[:, 5:7], ref[:, :2], ee[:, :2], point.expand(len(ref), 2)], dim=1
+    )
+    sideways = _choose(p, "expert/gate", x, places - ref[:, None, :2])
+    heights = (constant(_HEIGHTS_M, ref) + 0.1 * p["expert/heights/b"]).expand(len(ref), -1)
+    levels = join([anchors[:, 2:3], ref[:, 2:], heights]) - ref[:, 2:]
+    height = _choose(p, "expert/gate_z", x, levels.unsqueeze(-1))
+    return join([sideways, height, _choose(p, "expert/gate_yaw", x, _turns(anchors, state))])
+
+
+def _choose(p: Weights, name: str, x: Tensor, candidates: Tensor) -> Tensor:
+    """Return a mixture (B, n) of candidates (B, C, n), nearly always one of them."""
+    gate = affine(p, name, x).softmax(dim=-1)
+    return (gate.unsqueeze(-1) * candidates).sum(dim=1)
+
+
+def _turns(anchors: Tensor, state: Tensor) -> Tensor:
+    """Return the turns to choose from (B, 3, 1) [rad]: none, to a cube's face, to the next."""
+    import torch
+
+    ref = torch.atan2(state[:, sv.REF_YAW_SIN], state[:, sv.REF_YAW_COS])
+    face = torch.atan2(anchors[:, 4:5], anchors[:, 3:4]) / 4.0
+    quarter = torch.full_like(face, math.pi / 2)
+    other = face - torch.where(face > 0.0, quarter, -quarter)
+    return torch.stack([torch.zeros_like(face), face - ref, other - ref], dim=1)
+
+
+def _near(relative: Tensor) -> Tensor:
+    """Return what matters close by of a way (B, 3) [m]: finer there, and how far sideways."""
+    sideways = _length(relative[:, :2])
+    return join([(relative / 0.02).tanh(), (sideways + 3e-3).log()])
 
 
 def _way(p: Weights, goal: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

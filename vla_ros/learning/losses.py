@@ -97,7 +97,7 @@ def _pointing_losses(pointed: Pointed, right: Pointing) -> dict[str, Tensor]:
     free = torch.from_numpy(right.is_free).float()
     counted = torch.stack([free, torch.ones_like(free)], dim=1)
     distance = (pointed.places[:, slots] - torch.from_numpy(right.places)).abs().sum(dim=-1)
-    yaw = (pointed.pick_yaw - torch.from_numpy(right.yaw)).abs().sum(dim=-1)
+    yaw = (pointed.yaw[:, PICK_SLOT] - torch.from_numpy(right.yaw)).abs().sum(dim=-1)
     cells = torch.from_numpy(right.cells).flatten()
     logits = pointed.logits[:, slots].flatten(0, 1)
     return {

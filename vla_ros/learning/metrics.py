@@ -28,7 +28,7 @@ def measure(weights: Weights, config: ModelConfig, batch: Batch) -> dict[str, fl
     free = batch.asked.is_free
     anchors = out.expert.anchors.numpy()
     now = np.linalg.norm(anchors[:, :2] - batch.anchors[:, :2], axis=1)[batch.is_free]
-    yaw = out.asked.pick_yaw.numpy()
+    yaw = out.asked.yaw[:, PICK_SLOT].numpy()
     right = batch.asked.yaw
     turned = np.arctan2(yaw[:, 1], yaw[:, 0]) - np.arctan2(right[:, 1], right[:, 0])
     off = np.abs(np.angle(np.exp(1j * turned)))[free] / 4

@@ -23,7 +23,7 @@ class ModelConfig:
     vocabulary: int = setting(64, "entries of the vocabulary", ge=2, le=4096)
     word_dim: int = setting(32, "size of a word", ge=4, le=512)
     channels: int = setting(40, "channels of the slow trunk", ge=8, le=512)
-    blocks: int = setting(3, "residual blocks of the slow trunk", ge=1, le=16)
+    blocks: int = setting(2, "residual blocks of the slow trunk", ge=1, le=16)
     key_dim: int = setting(32, "size of queries, keys and values", ge=8, le=512)
     token_dim: int = setting(32, "size D of a latent token", ge=8, le=512)
     wrist_channels: int = setting(32, "channels of the towers that see the wrist", ge=8, le=512)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AdamW with a warm-up, a cosine decay and a running average of the weights; its state is arrays.
 
-[Loshchilov2019] decoupled weight decay.
+Source: decoupled weight decay, arXiv 1711.05101.
 """
 
 from __future__ import annotations

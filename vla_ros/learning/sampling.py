@@ -32,8 +32,8 @@ _UNKNOWN_AGE_S = -1.0
 class SamplingConfig:
     """What a batch consists of."""
 
-    batch_frames: int = setting(32, "frames in a batch", ge=1, le=4096)
-    frame_steps: int = setting(4, "steps of the expert for each frame", ge=1, le=256)
+    batch_frames: int = setting(16, "frames in a batch", ge=1, le=4096)
+    frame_steps: int = setting(12, "steps of the expert for each frame", ge=1, le=256)
     turning_weight: float = setting(
         8.0, "how much likelier a step is at which the gripper changes", ge=1.0, le=100.0
     )

@@ -22,7 +22,8 @@ STATE_FIELDS = {
     "gripper_target_m": 1,
 }
 STATE_SIZE = sum(STATE_FIELDS.values())
-REF_POSITION, REF_VELOCITY, REF_YAW_RATE = slice(0, 3), slice(5, 8), slice(10, 11)
+REF_POSITION, REF_YAW_SIN, REF_YAW_COS = slice(0, 3), slice(3, 4), slice(4, 5)
+REF_VELOCITY, REF_YAW_RATE = slice(5, 8), slice(10, 11)
 EE_POSITION, GRIPPER_TARGET = slice(11, 14), 23
 
 # Centre and size of each value over demonstrations; they bring the inputs of the network to order

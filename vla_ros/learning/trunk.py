@@ -6,7 +6,7 @@ there is compared with every cell of a convolutional map of the scene. A softmax
 gives the place: the mean of where the cells look on the table, each corrected by a vote of its own.
 No slot sees what another one read, so a pair of words never met in training is read like any other.
 
-[Finn2016] spatial soft argmax; [Shridhar2022] words that ground places (CLIPort).
+Sources: spatial soft argmax, arXiv 1509.06113; words that ground places, CLIPort, arXiv 2109.12098.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vla_ros.learning.model_config import PICK_SLOT, SLOTS, ModelConfig
+from vla_ros.learning.model_config import SLOTS, ModelConfig
 from vla_ros.learning.ops import affine, attend, constant, convolve, in_sequence, join, to_cells
 from vla_ros.learning.parameters import Shapes, Weights, convolution, linear
 from vla_ros.learning.views import CELL_PX, CELLS, table_grid
@@ -23,8 +23,9 @@ from vla_ros.learning.wrist_tower import cell_places, see_wrist, tower_shapes
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CENTRE_M = (0.48, 0.0)
-_SCALE_M = 0.2
+PLACE_CENTRE_M = (0.48, 0.0)
+PLACE_SCALE_M = 0.2
+_TOLD = 4  # numbers of a slot's token with a meaning of their own: place and yaw
 _VOTE_M = 0.05
 _POOLS = (4, 8)  # parts of the scene that the free tokens summarise
 _POOL_CHANNELS = 8
@@ -38,13 +39,14 @@ class Pointed:
     Attributes:
         places: (B, slots, 2) where the objects are, x and y in base [m].
         logits: (B, slots, cells) match of each slot with each cell of the scene.
-        pick_yaw: (B, 2) cosine and sine of four times the yaw of what to pick.
-        slots: (B, slots, D) a token for each.
+        yaw: (B, slots, 2) cosine and sine of four times their yaw.
+        slots: (B, slots, D) a token for each: place (x, y less 0.48, 0 m, in 0.2 m), yaw, and what
+            else there is to say.
     """
 
     places: Tensor
     logits: Tensor
-    pick_yaw: Tensor
+    yaw: Tensor
     slots: Tensor
 
 
@@ -69,8 +71,8 @@ def trunk_shapes(config: ModelConfig) -> Shapes:
         **linear("trunk/key", c, k),
         **linear("trunk/value", c, k),
         **linear("trunk/vote", c, 2, small=True),
-        **linear("trunk/slot", k + 3, d),
-        **linear("trunk/pick_yaw", k, 2, small=True),
+        **linear("trunk/slot", k + 1, d - _TOLD),
+        **linear("trunk/yaw", k, 2, small=True),
         **linear("trunk/pool", c, _POOL_CHANNELS),
         **linear("trunk/summary", pooled, 2 * d),
         **tower_shapes("trunk/wrist", config.wrist_channels),
@@ -100,13 +102,10 @@ def point(p: Weights, cells: Tensor, tokens: Tensor) -> Pointed:
     found = attend(_read(p, tokens), affine(p, "trunk/key", cells), affine(p, "trunk/value", cells))
     grid = constant(table_grid().reshape(-1, 2), cells)
     places = found.weights @ (grid + _VOTE_M * affine(p, "trunk/vote", cells))
-    scaled = (places - constant(_CENTRE_M, cells)) / _SCALE_M
-    return Pointed(
-        places=places,
-        logits=found.logits,
-        pick_yaw=affine(p, "trunk/pick_yaw", found.values[:, PICK_SLOT]),
-        slots=affine(p, "trunk/slot", join([found.values, scaled, found.peak])),
-    )
+    scaled = (places - constant(PLACE_CENTRE_M, cells)) / PLACE_SCALE_M
+    yaw = affine(p, "trunk/yaw", found.values)
+    rest = affine(p, "trunk/slot", join([found.values, found.peak]))
+    return Pointed(places=places, logits=found.logits, yaw=yaw, slots=join([scaled, yaw, rest]))
 
 
 def latent_of(
@@ -134,7 +133,7 @@ def _read(p: Weights, tokens: Tensor) -> Tensor:
 def see_scene(p: Weights, config: ModelConfig, scene: Tensor) -> Tensor:
     """Return the cells (B, 1568, C) of scenes (B, 3, 112, 224) in -1..1."""
     x = convolve(p, "trunk/stem", scene, stride=CELL_PX)
-    grid = (constant(table_grid(), scene) - constant(_CENTRE_M, scene)) / _SCALE_M
+    grid = (constant(table_grid(), scene) - constant(PLACE_CENTRE_M, scene)) / PLACE_SCALE_M
     x = (x + affine(p, "trunk/where", grid).permute(2, 0, 1)).relu()
     for i in range(config.blocks):
         y = convolve(p, f"trunk/block{i}/a", x, padding=1).relu()

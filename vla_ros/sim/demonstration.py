@@ -34,11 +34,11 @@ from vla_ros.types import ActionChunk, CameraFrame, RobotState
 
 CAMERAS = ("scene_camera", "wrist_camera")
 
-# Wider tolerances than the classical policy has for itself: a decision that hangs on millimetres
-# cannot be learned from pixels. Lifting begins when the fingers are nearly closed, not when they
-# are still: the learner is told where they are, not how fast they move.
+# Other tolerances than the classical policy has for itself: a decision that hangs on millimetres
+# or on a few degrees cannot be learned from pixels. Lifting begins when the fingers are nearly
+# closed, not when they are still: the learner is told where they are, not how fast they move.
 EXPERT = PickPlaceConfig(
-    align_m=0.015, align_rad=0.2, settle_m=0.008, still_s=0.0, held_max_m=0.046
+    align_m=0.010, align_rad=0.3, settle_m=0.008, still_s=0.0, held_max_m=0.046
 )
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Noise on what a demonstrating expert does, so that recoveries are demonstrated too.
 
-What is executed is disturbed, what is recorded as right is not [Laskey2017, DART]: a learner that
-errs later finds itself where the expert has been.
+What is executed is disturbed, what is recorded as right is not (DART, arXiv 1703.09327): a
+learner that errs later finds itself where the expert has been.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class DisturbanceConfig:
     goal_rad: float = setting(0.12, "wandering of the goal's yaw", unit="rad", ge=0.0, le=1.0)
     wander_s: float = setting(0.4, "correlation time of the wandering", unit="s", ge=0.02, le=10.0)
     belief_m: float = setting(
-        0.02, "error of where pick and place are believed", unit="m", ge=0.0, le=0.2
+        0.03, "error of where pick and place are believed", unit="m", ge=0.0, le=0.2
     )
     belief_hz: float = setting(0.25, "how often such a belief begins", unit="Hz", ge=0.0, le=5.0)
     kick_m: float = setting(0.09, "sudden change of the goal", unit="m", ge=0.0, le=0.3)
     kick_hz: float = setting(0.15, "how often", unit="Hz", ge=0.0, le=5.0)
     slip_hz: float = setting(
-        0.06, "how often the gripper does the opposite for a moment", unit="Hz", ge=0.0, le=5.0
+        0.12, "how often the gripper does the opposite for a moment", unit="Hz", ge=0.0, le=5.0
     )
     slowest: float = setting(0.6, "slowest motion, share of the full speed", ge=0.1, le=1.0)
 
@@ -96,7 +96,7 @@ class Disturbance:
             self._belief = c.belief_m * self._level * random.normal(size=4)
             self._belief_left_s = float(random.uniform(0.4, 1.5))
         if self._begins(c.slip_hz, self._slip_left_s):
-            self._slip_left_s = float(random.uniform(0.1, 0.4))
+            self._slip_left_s = float(random.uniform(0.1, 0.8))
         goal = self._wander.copy()
         if self._kick_left_s > 0.0:
             goal[:3] += self._kick
