@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from vla_ros.errors import PolicyError
 from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
 
 pytestmark = pytest.mark.sim
@@ -50,6 +51,51 @@ def test_another_colour_word_moves_another_cube(seed):
     assert run(seed, asked, goal=asked).success
     wrong = run(seed, asked, goal="put the red cube in the cyan bowl", max_duration_s=8.0)
     assert not wrong.success
+
+
+def test_policy_in_one_piece_acts_on_what_it_saw_a_latency_ago():
+    config = LockstepConfig(slow_latency_ms=500.0, max_duration_s=3.0)
+    runner = LockstepRunner(config, whole=True, strategy="naive_from_zero")
+    try:
+        result = runner.run(3, "put the red cube in the cyan bowl")
+    finally:
+        runner.close()
+    assert 500.0 <= result.latent_age_ms_p50 <= 1100.0
+    assert result.age_error_ms_max < 1.0
+
+
+class SeesAll:
+    """A fast policy that only notes which images it is shown."""
+
+    name = "sees"
+    chunk_rows = 16
+    chunk_dt_ns = 33_333_333
+
+    def __init__(self):
+        self.ages_ms = []
+
+    def reset(self):
+        pass
+
+    def decode(self, latent, observation, now_ns):
+        frame = observation.frames["wrist_camera"]
+        self.ages_ms.append(1e-6 * (now_ns - frame.capture_ns))
+        raise PolicyError("only looking")
+
+
+def test_fast_half_is_shown_fresh_images_whatever_the_latent_s_age():
+    fast = SeesAll()
+    runner = LockstepRunner(
+        LockstepConfig(slow_latency_ms=1000.0, max_duration_s=2.5),
+        fast_policy=fast,
+        cameras=("scene_camera", "wrist_camera"),
+    )
+    try:
+        runner.run(3, "put the red cube in the cyan bowl")
+    finally:
+        runner.close()
+    assert len(fast.ages_ms) > 20
+    assert max(fast.ages_ms) < 101.0
 
 
 def test_same_seed_gives_the_same_episode():

@@ -103,6 +103,7 @@ def test_manifest_names_the_words_and_the_fields_of_the_state(exported):
     folder, _ = exported
     manifest = read_manifest(folder)
     assert manifest["kind"] == "split"
+    assert "*id" not in (folder / "manifest.yaml").read_text("utf-8")
     assert manifest["abilities"] == {"age_input": True}
     assert manifest["graphs"]["fast"]["inputs"]["state"]["fields"][0] == "ref_position_m"
     assert Vocabulary.load(folder / "vocabulary.json") == default_vocabulary()

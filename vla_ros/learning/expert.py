@@ -33,12 +33,30 @@ _QUERIES = 4  # places looked for in the wrist image
 _VALUE = 16
 _ANCHOR = 8  # pick x y z, cos and sin of four times its yaw, place x y z
 _POINT_M = (0.31, 0.0)  # where a learned place and learned heights begin
-_HEIGHTS_M = (0.08, 0.14, 0.18, 0.45)
+_HEIGHTS_M = (0.085, 0.14, 0.16, 0.45)
 _WAY = 64
 _SPAN_S = 1e-9 * CHUNK_DT_NS * (CHUNK_ROWS - 1)
 _OPEN_M, _CLOSED_M = 0.08, 0.01
 _PLANE_Z_M = 0.02
 _ANCHOR_SCALE = (0.1, 0.1, 0.1, 1.0, 1.0, 0.1, 0.1, 0.1)
+
+
+CHOICES = ("places", "heights", "turns")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Something for each of C candidates that a goal is chosen from.
+
+    Attributes:
+        places: x and y of pick, place, reference, hand, a learned place.
+        heights: z of pick, reference, learned heights.
+        turns: none, to a face of the cube, to its next face.
+    """
+
+    places: Tensor
+    heights: Tensor
+    turns: Tensor
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class ExpertOutput:
         gripper: (B,) logit of "open".
         phase: (B, P) logits of the phases.
         goal: (B, 4) where to come to rest, relative to the reference [m, rad].
+        gates: logits (B, C) of what the goal is chosen from.
         anchors: (B, 8) pick x, y, z [m], cosine and sine of 4 yaw, place x, y, z [m], in base.
     """
 
@@ -59,6 +78,7 @@ class ExpertOutput:
     gripper: Tensor
     phase: Tensor
     goal: Tensor
+    gates: Choices
     anchors: Tensor
 
     @property
@@ -88,9 +108,9 @@ def expert_shapes(config: ModelConfig) -> Shapes:
         **linear("expert/think0", inputs, h),
         **linear("expert/think1", h, h),
         **linear("expert/think2", h, h),
-        **linear("expert/gate", h, 5, small=True),
-        **linear("expert/gate_z", h, 2 + len(_HEIGHTS_M), small=True),
-        **linear("expert/gate_yaw", h, 3, small=True),
+        **linear("expert/gate_places", h, 5, small=True),
+        **linear("expert/gate_heights", h, 2 + len(_HEIGHTS_M), small=True),
+        **linear("expert/gate_turns", h, 3, small=True),
         "expert/point/b": (2,),
         "expert/heights/b": (len(_HEIGHTS_M),),
         **linear("expert/gripper", h, 1, small=True),
@@ -130,7 +150,8 @@ def run_expert(
     x = perceptron(p, "expert/think", inputs, 1)
     for i in (1, 2):
         x = x + affine(p, f"expert/think{i}", x).relu()
-    goal = _goal(p, x, anchors, state)
+    gates = Choices(*(affine(p, f"expert/gate_{name}", x) for name in CHOICES))
+    goal = _mixture(gates, candidates(p, anchors, state))
     rows, turns = _way(p, goal, state)
     return ExpertOutput(
         rows=rows,
@@ -138,7 +159,21 @@ def run_expert(
         gripper=affine(p, "expert/gripper", x)[:, 0],
         phase=affine(p, "expert/phase", x),
         goal=goal,
+        gates=gates,
         anchors=anchors,
+    )
+
+
+def _mixture(gates: Choices, offered: Choices) -> Tensor:
+    """Return the goal (B, 4): of each, the mean of what is offered, nearly always one of it.
+
+    Nothing is added: a hand above its goal is above what the model believes to be there.
+    """
+    return join(
+        [
+            (getattr(gates, name).softmax(dim=-1).unsqueeze(-1) * getattr(offered, name)).sum(1)
+            for name in CHOICES
+        ]
     )
 
 
@@ -174,40 +209,29 @@ def _anchors(p: Weights, latent: Tensor, known: Tensor, seen: Tensor, state: Ten
     return told + constant(_ANCHOR_SCALE, latent) * second
 
 
-def _goal(p: Weights, x: Tensor, anchors: Tensor, state: Tensor) -> Tensor:
-    """Return the goal (B, 4) relative to the reference: known places and heights, chosen by gates.
+def candidates(p: Weights, anchors: Tensor, state: Tensor) -> Choices:
+    """Return what a goal is chosen from, relative to the reference.
 
-    Nothing is added to what is chosen: a hand above its goal is above what the model believes.
+    Args:
+        p: weights; one place and some heights are learned.
+        anchors: (B, 8) where things are, as ``ExpertOutput.anchors``.
+        state: (B, 24).
     """
     import torch
 
     ref, ee = state[:, sv.REF_POSITION], state[:, sv.EE_POSITION]
-    point = constant(_POINT_M, ref) + 0.1 * p["expert/point/b"]
-    places = torch.stack(
-        [anchors[:, :2], anchors[:, 5:7], ref[:, :2], ee[:, :2], point.expand(len(ref), 2)], dim=1
-    )
-    sideways = _choose(p, "expert/gate", x, places - ref[:, None, :2])
+    point = (constant(_POINT_M, ref) + 0.1 * p["expert/point/b"]).expand(len(ref), 2)
+    places = [anchors[:, :2], anchors[:, 5:7], ref[:, :2], ee[:, :2], point]
     heights = (constant(_HEIGHTS_M, ref) + 0.1 * p["expert/heights/b"]).expand(len(ref), -1)
-    levels = join([anchors[:, 2:3], ref[:, 2:], heights]) - ref[:, 2:]
-    height = _choose(p, "expert/gate_z", x, levels.unsqueeze(-1))
-    return join([sideways, height, _choose(p, "expert/gate_yaw", x, _turns(anchors, state))])
-
-
-def _choose(p: Weights, name: str, x: Tensor, candidates: Tensor) -> Tensor:
-    """Return a mixture (B, n) of candidates (B, C, n), nearly always one of them."""
-    gate = affine(p, name, x).softmax(dim=-1)
-    return (gate.unsqueeze(-1) * candidates).sum(dim=1)
-
-
-def _turns(anchors: Tensor, state: Tensor) -> Tensor:
-    """Return the turns to choose from (B, 3, 1) [rad]: none, to a cube's face, to the next."""
-    import torch
-
-    ref = torch.atan2(state[:, sv.REF_YAW_SIN], state[:, sv.REF_YAW_COS])
+    yaw = torch.atan2(state[:, sv.REF_YAW_SIN], state[:, sv.REF_YAW_COS])
     face = torch.atan2(anchors[:, 4:5], anchors[:, 3:4]) / 4.0
     quarter = torch.full_like(face, math.pi / 2)
-    other = face - torch.where(face > 0.0, quarter, -quarter)
-    return torch.stack([torch.zeros_like(face), face - ref, other - ref], dim=1)
+    next_face = face - torch.where(face > 0.0, quarter, -quarter)
+    return Choices(
+        places=torch.stack(places, dim=1) - ref[:, None, :2],
+        heights=join([anchors[:, 2:3], ref[:, 2:], heights]).unsqueeze(-1) - ref[:, 2:, None],
+        turns=torch.stack([torch.zeros_like(yaw), face - yaw, next_face - yaw], dim=1),
+    )
 
 
 def _near(relative: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import csv
 from pathlib import Path
 
 _PANELS = (
-    ("loss", ("loss", "rows", "goal", "gripper", "phase", "places", "cells", "anchors")),
+    ("loss", ("loss", "rows", "goal", "gates", "gripper", "phase", "places", "cells", "anchors")),
     ("distance on checks [cm]", ("check_pick_cm", "check_pick_now_cm", "check_place_cm")),
     ("share right on checks", ("check_gripper", "check_phase")),
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vla_ros.config_fields import check_fields, setting
-from vla_ros.learning.expert import ExpertOutput, run_expert
+from vla_ros.learning.expert import Choices, ExpertOutput, candidates, run_expert
 from vla_ros.learning.model_config import PICK_SLOT, PLACE_SLOT, ModelConfig
 from vla_ros.learning.ops import images_to_float
 from vla_ros.learning.parameters import Weights
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FLOOR_M, _FLOOR_RAD = 0.01, 0.05
+_NEAR_M, _NEAR_RAD = 0.004, 0.03  # candidates that differ by less are as good
 _PLACE_M = 0.03  # an error of a place that counts as one
 
 
@@ -32,6 +33,7 @@ class LossWeights:
     rows: float = setting(1.0, "positions of the rows", ge=0.0, le=100.0)
     turns: float = setting(0.3, "yaw of the rows", ge=0.0, le=100.0)
     goal: float = setting(0.5, "where the rows lead to", ge=0.0, le=100.0)
+    gates: float = setting(0.3, "what the goal is chosen from", ge=0.0, le=100.0)
     gripper: float = setting(0.5, "open or closed", ge=0.0, le=100.0)
     phase: float = setting(0.1, "what the expert is doing", ge=0.0, le=100.0)
     anchors: float = setting(0.3, "where things are, as the fast half sees it", ge=0.0, le=100.0)
@@ -45,11 +47,16 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Forward:
-    """What the model says of a batch."""
+    """What the model says of a batch.
+
+    Attributes:
+        offered: what the goal would be chosen from if the model knew where everything is.
+    """
 
     asked: Pointed
     other: Pointed
     expert: ExpertOutput
+    offered: Choices
 
 
 def run_batch(p: Weights, config: ModelConfig, batch: Batch) -> Forward:
@@ -71,15 +78,20 @@ def run_batch(p: Weights, config: ModelConfig, batch: Batch) -> Forward:
         torch.from_numpy(batch.state),
         images_to_float(torch.from_numpy(batch.fast_wrist)),
     )
-    return Forward(asked, other, expert)
+    with torch.no_grad():
+        offered = candidates(p, torch.from_numpy(batch.anchors), torch.from_numpy(batch.state))
+    return Forward(asked, other, expert, offered)
 
 
 def compute_losses(forward: Forward, batch: Batch) -> dict[str, Tensor]:
     """Return the parts of the loss by the names of ``LossWeights``, unweighted."""
+    import torch
+
     asked = _pointing_losses(forward.asked, batch.asked)
     other = _pointing_losses(forward.other, batch.other)
     parts = {name: 0.5 * (asked[name] + other[name]) for name in asked}
-    return parts | _expert_losses(forward.expert, batch)
+    gates = _gate_loss(forward.expert.gates, forward.offered, torch.from_numpy(batch.goal))
+    return parts | {"gates": gates} | _expert_losses(forward.expert, batch)
 
 
 def total(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
@@ -127,6 +139,27 @@ def _expert_losses(out: ExpertOutput, batch: Batch) -> dict[str, Tensor]:
         "phase": cross_entropy(out.phase, torch.from_numpy(batch.phase)),
         "anchors": ((free * pick + place) / _PLACE_M + 0.5 * free * yaw).mean(),
     }
+
+
+def _gate_loss(gates: Choices, offered: Choices, goal: Tensor) -> Tensor:
+    """Return how unlikely it is that something near the right goal is chosen.
+
+    Where several are as near, any will do; where none is near, nothing is asked.
+    """
+    import torch
+
+    parts = []
+    for name, right, near in (
+        ("places", goal[:, :2], _NEAR_M),
+        ("heights", goal[:, 2:3], _NEAR_M),
+        ("turns", goal[:, 3:], _NEAR_RAD),
+    ):
+        away = (getattr(offered, name) - right.unsqueeze(1)).abs().sum(dim=-1)
+        nearest = away.amin(dim=-1, keepdim=True)
+        share = getattr(gates, name).softmax(dim=-1) * (away <= nearest + near)
+        asked = (nearest[:, 0] < 3.0 * near).to(share.dtype)
+        parts.append(-(asked * (share.sum(dim=-1) + 1e-6).log()).mean())
+    return torch.stack(parts).sum()
 
 
 def _in_relation(error: Tensor, way: Tensor, floor: float) -> Tensor:

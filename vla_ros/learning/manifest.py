@@ -32,7 +32,7 @@ _CUT_ROWS = SIDE_PX - WRIST_SHAPE[0] * WRIST_BOX_PX
 
 
 def write_manifest(
-    folder: Path, name: str, kind: str, graphs: Sequence[str], config: ModelConfig, text: str
+    folder: Path, name: str, kind: str, graphs: Sequence[str], config: ModelConfig, about: str
 ) -> Path:
     """Write ``manifest.yaml`` beside exported graphs and return its path.
 
@@ -42,7 +42,7 @@ def write_manifest(
         kind: "split", of graphs slow and fast, or "chunk", of one.
         graphs: names of the graphs.
         config: sizes of the model.
-        text: what a person should know of it.
+        about: what a person should know of it.
     """
     tensors = _tensors(config)
     described = {
@@ -58,7 +58,7 @@ def write_manifest(
         "format": FORMAT,
         "name": name,
         "kind": kind,
-        "description": text,
+        "description": about,
         "max_age_s": MAX_AGE_S,
         "normalisation_sha256": normalisation_sha256(),
         "graphs": described,
@@ -78,7 +78,9 @@ def write_manifest(
         "files": {VOCABULARY_FILE: file_sha256(folder / VOCABULARY_FILE)},
     }
     path = folder / MANIFEST_FILE
-    path.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+    # Through JSON, so that nothing is the same object twice: YAML would write an alias.
+    text = yaml.safe_dump(json.loads(json.dumps(manifest)), sort_keys=False)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -23,11 +23,11 @@ class DisturbanceConfig:
     """How strong and how often. An episode draws one level that scales all of it."""
 
     calm_share: float = setting(0.2, "share of episodes without any", ge=0.0, le=1.0)
-    goal_m: float = setting(0.010, "wandering of the goal", unit="m", ge=0.0, le=0.2)
+    goal_m: float = setting(0.006, "wandering of the goal", unit="m", ge=0.0, le=0.2)
     goal_rad: float = setting(0.12, "wandering of the goal's yaw", unit="rad", ge=0.0, le=1.0)
     wander_s: float = setting(0.4, "correlation time of the wandering", unit="s", ge=0.02, le=10.0)
     belief_m: float = setting(
-        0.03, "error of where pick and place are believed", unit="m", ge=0.0, le=0.2
+        0.025, "error of where pick and place are believed", unit="m", ge=0.0, le=0.2
     )
     belief_hz: float = setting(0.25, "how often such a belief begins", unit="Hz", ge=0.0, le=5.0)
     kick_m: float = setting(0.09, "sudden change of the goal", unit="m", ge=0.0, le=0.3)
