@@ -159,6 +159,26 @@ def test_new_instruction_forgets_rows_and_requests() -> None:
     assert made.request(START + 2 * DT_NS, seen(2)) is not None
 
 
+@pytest.mark.parametrize("name", ["timed", "state_projection", "temporal_ensemble", "naive"])
+def test_expired_rows_are_nothing_to_go_on_from(name: str) -> None:
+    """The arm has come to rest elsewhere: the next rows are those that were asked for."""
+    made = planner(name)
+    request = asked(made)
+    chunk = make_chunk(START, np.linspace(5.0, 6.0, 8))
+    now_ns = START + DT_NS
+    until_ns = now_ns + DT_NS
+    made.offer((chunk,), request, stamped(request, START, now_ns, hard_expire_ns=until_ns), now_ns)
+    assert made.plan(now_ns, seen()) is not None
+    late_ns = until_ns + DT_NS // 2
+    request = asked(made, late_ns)
+    assert made.plan(late_ns, seen()) is None
+    new = make_chunk(request.target0_ns, np.zeros(8))
+    made.offer((new,), request, stamped(request, late_ns, late_ns), late_ns)
+    planned = made.plan(max(late_ns, new.target0_ns), seen())
+    assert planned is not None
+    assert not planned.segment.positions.any()
+
+
 def segments_of_two_chunks(
     name: str, rng: np.random.Generator, old_until_ns: int
 ) -> Iterator[tuple[int, Planned]]:

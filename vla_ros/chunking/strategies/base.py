@@ -150,6 +150,9 @@ class Strategy(Protocol):
     def reset(self) -> None:
         """Forget every row: a new episode, instruction or authority begins."""
 
+    def drop_rows(self) -> None:
+        """Forget the rows, but not what was asked for: they have expired and the arm has stopped."""
+
     def request(self, situation: Situation) -> InferenceRequest | None:
         """Return what to infer now, or None to infer nothing."""
 
