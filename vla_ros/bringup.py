@@ -12,7 +12,8 @@ from vla_ros.chunking.strategies.registry import strategy_names
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
 from vla_ros.errors import ConfigError
-from vla_ros.policies.registry import SLOW_POLICIES
+from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
+from vla_ros.policies.registry import ALLOWED, resolve_policy_name
 from vla_ros.sim.prepare import SceneFiles
 
 PACKAGE = "vla_ros"
@@ -34,7 +35,9 @@ class BringupConfig:
         "what is around the arm: a table with cubes, bowls and cameras, or none",
         choices=SCENES,
     )
-    policy: str = setting("classical", "slow and fast policy", choices=SLOW_POLICIES)
+    policy: str = setting("classical", f"slow and fast policy: {ALLOWED}")
+    policy_provider: str = setting(AUTO, "where the graphs of an export run", choices=PROVIDERS)
+    policy_threads: int = setting(1, "their threads on the CPU, each", ge=1, le=64)
     strategy: str = setting(
         "timed", "how chunks are joined; docs/strategies.md", choices=strategy_names()
     )
@@ -65,6 +68,8 @@ class BringupConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        # Absolute: the nodes start in other folders.
+        object.__setattr__(self, "policy", resolve_policy_name(self.policy))
         robot, simulated = load_robot(self.robot), load_robot(SIMULATED)
         if self.scene == "table" and robot.joint_names != simulated.joint_names:
             raise ConfigError(
@@ -99,8 +104,12 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
     prefix: dict[str, ParameterValue] = {"shm_prefix": config.shm_prefix}
     model: dict[str, ParameterValue] = {"scene_model": str(scene.model)}
     info: dict[str, ParameterValue] = {"scene_info": str(scene.info or "")}
-    slow: dict[str, ParameterValue] = {
+    policy: dict[str, ParameterValue] = {
         "policy": config.policy,
+        "policy_provider": config.policy_provider,
+        "policy_threads": config.policy_threads,
+    }
+    slow: dict[str, ParameterValue] = {
         "slow_latency_ms": config.slow_latency_ms,
         "slow_mode": config.slow_mode,
         "busy_threads": config.busy_threads,
@@ -121,11 +130,11 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
     nodes += [
         NodeSpec(
             name="executor_node",
-            parameters=prefix | {"policy": config.policy, "strategy": config.strategy},
+            parameters=prefix | policy | {"strategy": config.strategy},
             nice=5,
         ),
         NodeSpec(name="camera_node", parameters=prefix | model, nice=10),
-        NodeSpec(name="vla_node", parameters=prefix | slow, nice=15),
+        NodeSpec(name="vla_node", parameters=prefix | policy | slow, nice=15),
         NodeSpec(name="task_node", parameters={"policy": config.policy}, nice=10),
     ]
     if config.record:

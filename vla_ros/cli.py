@@ -17,7 +17,7 @@ _COMMANDS = {
     "lockstep": "run episodes in virtual time, without ROS, many times faster than real time",
     "contact": "wipe a surface with a force and put a peg into a hole, in virtual time",
     "experiment": "compare execution strategies in virtual time, by a plan written down before",
-    "policy": "make, train, export and evaluate learned policies",
+    "policy": "make, train and export learned policies; check, show and time any export",
     "bench": "measure speed, always beside an alternative in the same run",
     "doctor": "check what this machine lacks",
     "faults": "kill, freeze and stop parts during motion and see what the arm does",

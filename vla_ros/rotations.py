@@ -71,3 +71,42 @@ def normalised(quats: Array, otherwise: Array) -> Array:
     norm = np.linalg.norm(quats, axis=-1, keepdims=True)
     unit: Array = np.where(norm < 1e-6, otherwise, quats / np.maximum(norm, 1e-6))
     return unit
+
+
+def from_matrices(R: Array) -> Array:
+    """Return unit quaternions (n, 4) of rotation matrices (n, 3, 3), neighbours of equal sign.
+
+    The largest of the four components is computed first, so it is stable at every angle. q and -q
+    are the same rotation; each is given the sign nearest to the one before, so that what
+    interpolates between rows does not go the long way round.
+    """
+    trace = np.trace(R, axis1=1, axis2=2)
+    diagonal = np.diagonal(R, axis1=1, axis2=2)
+    largest = np.argmax(np.column_stack([diagonal, trace]), axis=1)
+    n = np.arange(len(R))
+    candidates = np.empty((len(R), 4, 4))  # by the component that is largest
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        candidates[:, i, i] = 1.0 + 2.0 * R[:, i, i] - trace
+        candidates[:, i, j] = R[:, j, i] + R[:, i, j]
+        candidates[:, i, k] = R[:, k, i] + R[:, i, k]
+        candidates[:, i, 3] = R[:, k, j] - R[:, j, k]
+        candidates[:, 3, i] = R[:, k, j] - R[:, j, k]
+    candidates[:, 3, 3] = 1.0 + trace
+    quats: Array = candidates[n, largest]
+    quats /= np.linalg.norm(quats, axis=1, keepdims=True)
+    flips = np.where(np.sum(quats[1:] * quats[:-1], axis=1) < 0.0, -1.0, 1.0)
+    quats[1:] *= np.cumprod(flips)[:, None]
+    return quats
+
+
+def to_matrices(quats_xyzw: Array) -> Array:
+    """Return the rotation matrices (n, 3, 3) of unit quaternions (n, 4)."""
+    x, y, z, w = np.moveaxis(np.asarray(quats_xyzw), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrices: Array = np.moveaxis(np.array(rows), -1, 0)
+    return matrices

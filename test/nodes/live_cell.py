@@ -33,6 +33,7 @@ from vla_ros.nodes.stack import Stack
 from vla_ros.sim.prepare import prepare_scene
 from vla_ros.types import ControlMode
 
+HOME_M = (0.307, 0.0, 0.487)  # where every reset puts the end effector
 MOVING_M_S = 0.05
 REST_M_S = 0.01
 TOPICS = (
@@ -108,6 +109,8 @@ class LiveCell:
         assert response.success, response.message
         self.wait("the new scene", lambda: self.status.scene_epoch >= response.scene_epoch, 5)
         self.wait("rest after the reset", self.is_at_rest, 5)
+        # The pose has a topic of its own, which may come after that of the status.
+        self.wait("the pose at home", lambda: np.allclose(self.position, HOME_M, atol=0.02), 5)
 
     def send(self, instruction: str, max_duration_s: float = 30.0) -> Task:
         assert self._task.wait_for_server(5)

@@ -80,7 +80,7 @@ def test_node_ends_in_order_when_asked_to(number: signal.Signals) -> None:
     ("name", "parameter", "expected"),
     [
         ("executor_node", "rate_hz:=900.0", "rate_hz must be 1.0 to 200.0 Hz, got 900.0 Hz"),
-        ("executor_node", "policy:=magic", "policy must be one of classical, got 'magic'"),
+        ("executor_node", "policy:=magic", "policy must be one of classical, onnx:<folder"),
         ("vla_node", "busy_threads:=0", "busy_threads must be 1 to 64, got 0"),
         ("supervisor_node", "rate_hz:=fast", "rate_hz must be float, got str 'fast'"),
     ],

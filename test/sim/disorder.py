@@ -35,6 +35,8 @@ LEASE_NS = 200 * MS
 RATE_HZ = 500.0
 Operation = tuple[int, int, int, int]
 
+# Those whose rows can be told from each other afterwards: none that averages two chunks.
+STRATEGIES = ("timed", "state_projection", "naive")
 DELAYS_MS = (0, 0, 10, 30, 60, 120, 250, 500, 900)
 VALID_MS = (60, 150, 300, 500, 900, 2000)
 SOFT = (0.0, 0.3, 0.6, 1.2)
@@ -88,9 +90,11 @@ class World:
 
     # --- one sequence ---------------------------------------------------------------------------
 
-    def run(self, operations: Sequence[Operation], *, is_fast: bool) -> list[str]:
+    def run(
+        self, operations: Sequence[Operation], *, is_fast: bool, strategy: str = STRATEGIES[0]
+    ) -> list[str]:
         """Play a sequence and return what was broken."""
-        self._begin(is_fast)
+        self._begin(is_fast, strategy)
         for operation in operations:
             self._apply(operation)
         self.advance(30)
@@ -109,7 +113,7 @@ class World:
         found += [f"{name}: {counters[name]}" for name in ("rows_after_expiry",) if counters[name]]
         return found
 
-    def _begin(self, is_fast: bool) -> None:
+    def _begin(self, is_fast: bool, strategy: str) -> None:
         self.is_fast = is_fast
         self.numbers = itertools.count(1)  # anew, so that a sequence does the same at any time
         self.tape = Tape(self.period_ns, self.rig.config.brake_m_s2, ROW_NS)
@@ -125,6 +129,7 @@ class World:
         )
         self.buffer = LatentBuffer()
         self.executor = ChunkExecutor(CodedFast(self), self.buffer, limits)
+        self.executor.use(strategy)
         form = ChunkFormat(dt_ns=ROW_NS, horizon=ROWS)
         self.committer = ChunkCommitter(ChunkAdmission(form), limits=limits)
         self.seen_task: tuple[int, int] | None = None

@@ -143,6 +143,8 @@ def _check_task(tape, tick, origin, segment, ticks, fastest, found) -> None:
         )
         if not is_old or change.at_ns > tick or segment.is_rogue:
             continue
+        if _instruction_left_ns(tape, change.at_ns, change.old_instruction) is not None:
+            continue  # the control host ends these rows itself, as above, and takes no others
         seen = (ticks >= change.at_ns) & (ticks <= change.at_ns + SHORTEST_REST_NS)
         if not seen.any():
             continue  # the control thread was kept from running: what was left expired unseen

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
-from disorder import RATE_HZ, Operation, World  # noqa: E402
+from disorder import RATE_HZ, STRATEGIES, Operation, World  # noqa: E402
 from robot_rig import RobotRig  # noqa: E402
 
 from vla_ros.embodiment.robot import load_robot  # noqa: E402
@@ -27,12 +27,12 @@ from vla_ros.embodiment.robot import load_robot  # noqa: E402
 _SAY_EVERY_S = 30.0
 
 
-def sequence(seed: int) -> tuple[list[Operation], bool]:
-    """Return the operations of a seed, and whether the fast half decodes latents."""
+def sequence(seed: int) -> tuple[list[Operation], bool, str]:
+    """Return the operations of a seed, whether the fast half decodes latents, the strategy."""
     draw = random.Random(seed)
     n = draw.randint(4, 60)
     operations = [(draw.randrange(16), *(draw.randrange(256) for _ in range(3))) for _ in range(n)]
-    return operations, draw.random() < 0.5
+    return operations, draw.random() < 0.5, draw.choice(STRATEGIES)
 
 
 def main() -> int:
@@ -51,8 +51,7 @@ def main() -> int:
         try:
             world = World(rig)
             if options.only is not None:
-                operations, is_fast = sequence(options.only)
-                return report(world.run(operations, is_fast=is_fast), options.only)
+                return report(play_one(world, options.only), options.only)
             return play(world, done, options.seconds, options.progress)
         finally:
             rig.close()
@@ -65,8 +64,7 @@ def play(world: World, done: dict, seconds: float, progress: Path) -> int:
     before_s = done["seconds"]
     while (now := time.monotonic()) < begin + seconds:
         seed = done["next_seed"]
-        operations, is_fast = sequence(seed)
-        if report(world.run(operations, is_fast=is_fast), seed):
+        if report(play_one(world, seed), seed):
             done["broken"].append(seed)
         done["next_seed"] = seed + 1
         if now - said > _SAY_EVERY_S:
@@ -77,6 +75,11 @@ def play(world: World, done: dict, seconds: float, progress: Path) -> int:
     say(world, done, done["seconds"])
     print(json.dumps(done["counts"], indent=1))
     return 1 if done["broken"] else 0
+
+
+def play_one(world: World, seed: int) -> list[str]:
+    operations, is_fast, strategy = sequence(seed)
+    return world.run(operations, is_fast=is_fast, strategy=strategy)
 
 
 def save(world: World, done: dict, seconds: float, progress: Path) -> None:

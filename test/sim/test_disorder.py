@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from disorder import RATE_HZ, World
+from disorder import RATE_HZ, STRATEGIES, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from robot_rig import RobotRig
@@ -29,9 +29,9 @@ def check(world: World, n: int) -> None:
     before = world.counts["sequences"]
 
     @settings(max_examples=n, deadline=None, suppress_health_check=CHECKS, database=None)
-    @given(SEQUENCES, st.booleans())
-    def no_rule_is_broken(operations, is_fast):
-        assert world.run(operations, is_fast=is_fast) == []
+    @given(SEQUENCES, st.booleans(), st.sampled_from(STRATEGIES))
+    def no_rule_is_broken(operations, is_fast, strategy):
+        assert world.run(operations, is_fast=is_fast, strategy=strategy) == []
 
     no_rule_is_broken()
     assert world.counts["sequences"] - before >= n

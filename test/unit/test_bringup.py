@@ -91,7 +91,9 @@ def test_slow_half_never_sees_the_truth_of_the_simulation() -> None:
     ("setting", "value", "message"),
     [
         ("robot", "ur5", "unknown robot 'ur5'; known: fr3"),
-        ("policy", "magic", "policy must be one of classical, got 'magic'"),
+        ("policy", "magic", "policy must be one of classical, onnx:.*manifest.yaml, got 'magic'"),
+        ("policy", "onnx:/nowhere", "there is no /nowhere/manifest.yaml"),
+        ("policy_provider", "tpu", "policy_provider must be one of auto, tensorrt, cuda, cpu"),
         ("slow_latency_ms", -1.0, r"slow_latency_ms must be 0\.0 to 20000\.0 ms, got -1\.0 ms"),
         ("slow_latency_ms", float("nan"), "slow_latency_ms must be"),
         ("slow_mode", "lazy", "slow_mode must be one of idle, busy, got 'lazy'"),

@@ -99,3 +99,21 @@ def test_peer_that_cannot_start_is_an_error_with_its_last_line() -> None:
         holder.close()
         for suffix in ("", ".answer", ".sent"):
             core.ShmRing.unlink(name + suffix)
+
+
+def test_sender_that_fails_ends_its_receiver(tmp_path: Path) -> None:
+    (tmp_path / "half_peer.py").write_text(
+        "import threading\n"
+        "from vla_ros.bench.peers import peer_main\n"
+        "def send(series, options):\n"
+        "    raise RuntimeError('no way out')\n"
+        "def receive(series, options, ready):\n"
+        "    ready()\n"
+        "    threading.Event().wait()\n"
+        "peer_main(send, receive)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    with pytest.raises(VlaRosError, match="half_peer cannot send: RuntimeError: no way out"):
+        run_peers(
+            "half_peer", Handover(channel="", bytes=8, count=1), environment=environment, limit_s=60
+        )

@@ -148,3 +148,20 @@ def test_settings_are_made_from_plain_values() -> None:
         build(Outer, {"inner": {"sise_m": 2}})
     with pytest.raises(ConfigError, match=r"0\.0 to 2\.0 m"):
         build(Outer, {"inner": {"size_m": 3.0}})
+
+
+def test_ratios_are_stated_with_what_was_aimed_at(tmp_path: Path) -> None:
+    asked = """
+ratios:
+  - {what: far kept, arm: new, cell: far, over_arm: new, over_cell: near, at_least: 0.9}
+"""
+    plan = plan_of(TEXT + asked)
+    results = Results(tmp_path / "runs.csv")
+    results.add(rows("near", "new", 0, dict.fromkeys(range(20), 1)))
+    results.add(rows("far", "new", 0, {s: s % 2 for s in range(30)}))
+    chosen = {f"{c.name}/{a.name}": 0 for c in plan.cells for a in plan.arms_of(c)}
+    text = write_report(plan, results, chosen, plan.cells, tmp_path)
+    assert "| far kept | 0.500 (" in text
+    assert "at least 0.9" in text
+    with pytest.raises(ConfigError, match="names 'nowhere'"):
+        plan_of(TEXT + asked.replace("cell: far", "cell: nowhere", 1))

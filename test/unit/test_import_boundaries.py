@@ -20,7 +20,10 @@ ROS_MODULE = re.compile(
     r"^(rclpy|rosidl_\w+|ament_\w+|tf2_\w+|launch|launch_ros|\w+_msgs|std_srvs)$"
 )
 CORE_ROS_INCLUDE = re.compile(r'#\s*include\s*[<"](rclcpp|rcl|rmw|tf2|\w+_msgs)[/.]')
-BLOCKED = ("rclpy", "vla_ros_msgs", "std_msgs", "geometry_msgs", "sensor_msgs", "mujoco", "torch")
+BLOCKED = (
+    *("rclpy", "vla_ros_msgs", "std_msgs", "geometry_msgs", "sensor_msgs", "mujoco"),
+    *("torch", "onnx", "onnxruntime", "tensorrt", "tokenizers"),
+)
 
 
 def python_files() -> list[Path]:

@@ -83,6 +83,24 @@ def test_rows_of_an_answer_are_committed_under_its_stamp() -> None:
     assert made.committer.delays.latency_ns == 2 * DT_NS
 
 
+def test_plan_longer_than_a_segment_is_committed_in_parts() -> None:
+    made = ChunkPlanner(
+        make_strategy("naive", capabilities(horizon=100)),
+        ChunkCommitter(ChunkAdmission(ChunkFormat(dt_ns=DT_NS, horizon=100)), DelayEstimator()),
+    )
+    made.set_context(BufferContext(episode_id=1, instruction_id=1), START, None)
+    request = asked(made)
+    chunk = make_chunk(START, np.arange(100.0) / 1000)
+    made.offer((chunk,), request, stamped(request, START, START), START)
+    ends = []
+    for step in (0, 30, 60):
+        planned = made.plan(START + step * DT_NS, seen())
+        assert planned is not None
+        assert len(planned.segment.target_ns) <= 64
+        ends.append((planned.segment.target_ns[-1] - START) // DT_NS)
+    assert ends == [63, 92, 99]  # from the row before that in force on
+
+
 def test_one_answer_at_a_time_until_it_is_given_up() -> None:
     made = planner()
     request = asked(made)
@@ -139,6 +157,26 @@ def test_new_instruction_forgets_rows_and_requests() -> None:
     assert rest.valid_until_ns <= START + 5 * DT_NS
     assert made.plan(START + 2 * DT_NS, seen(2)) is None
     assert made.request(START + 2 * DT_NS, seen(2)) is not None
+
+
+@pytest.mark.parametrize("name", ["timed", "state_projection", "temporal_ensemble", "naive"])
+def test_expired_rows_are_nothing_to_go_on_from(name: str) -> None:
+    """The arm has come to rest elsewhere: the next rows are those that were asked for."""
+    made = planner(name)
+    request = asked(made)
+    chunk = make_chunk(START, np.linspace(5.0, 6.0, 8))
+    now_ns = START + DT_NS
+    until_ns = now_ns + DT_NS
+    made.offer((chunk,), request, stamped(request, START, now_ns, hard_expire_ns=until_ns), now_ns)
+    assert made.plan(now_ns, seen()) is not None
+    late_ns = until_ns + DT_NS // 2
+    request = asked(made, late_ns)
+    assert made.plan(late_ns, seen()) is None
+    new = make_chunk(request.target0_ns, np.zeros(8))
+    made.offer((new,), request, stamped(request, late_ns, late_ns), late_ns)
+    planned = made.plan(max(late_ns, new.target0_ns), seen())
+    assert planned is not None
+    assert not planned.segment.positions.any()
 
 
 def segments_of_two_chunks(

@@ -90,6 +90,23 @@ def test_joined_rows_are_c1_at_the_switch() -> None:
     np.testing.assert_allclose(twist(rows, at), twist(old, at), atol=0.03)
 
 
+@pytest.mark.parametrize("into_ns", [0, DT_NS // 4, DT_NS - 1])
+def test_offset_alone_is_taken_of_the_old_rows(into_ns: int) -> None:
+    """The last row before the switch, in force until the next one, is a new one too."""
+    old, new = make_chunk(0, np.ones(8)), make_chunk(2 * DT_NS, np.linspace(3.0, 2.0, 8))
+    now_ns = 2 * DT_NS + into_ns
+    rows = join_rows(
+        old, new, now_ns=now_ns, switch_ns=now_ns, tau_s=TAU_S, old_until_ns=new.target0_ns
+    )
+    times = row_times(rows)
+    x = rows.positions[:, 0]
+    np.testing.assert_array_equal(x[times < new.target0_ns], 1.0)
+    offset = sample(old, np.array([now_ns])).positions - sample(new, np.array([now_ns])).positions
+    in_force = np.flatnonzero(times <= now_ns)[-1]
+    assert x[in_force] == pytest.approx(new.positions[in_force - 1, 0] + offset[0, 0])
+    assert abs(x[-1] - new.positions[-1, 0]) < 0.25 * abs(offset[0, 0])
+
+
 def test_joined_rows_without_fade_jump() -> None:
     old, new = make_chunk(0, np.zeros(8)), make_chunk(0, np.ones(8))
     rows = join_rows(old, new, now_ns=DT_NS, switch_ns=3 * DT_NS, tau_s=None)

@@ -185,7 +185,7 @@ def resealed(**changes: object) -> bytes:
         ({"clock_domain": 7}, "ClockDomain"),
         ({"confidence": np.nan}, "confidence is nan"),
         ({"confidence": np.inf}, "confidence is inf"),
-        ({"version": 2}, "version 2, this code reads 1"),
+        ({"version": 1}, "version 1, this code reads 2"),
         ({"magic": 1}, "magic 0x1"),
     ],
 )

@@ -11,7 +11,9 @@ import pytest
 from vla_ros.report.statistics import (
     bootstrap_interval,
     holm,
+    mcnemar_p,
     paired_difference,
+    ratio_of_means,
     wilson_interval,
 )
 
@@ -60,6 +62,14 @@ def test_sign_flips_agree_with_the_binomial_test() -> None:
     assert paired_difference(a, b).p_value == pytest.approx(22 / 1024, abs=0.004)
 
 
+def test_mcnemar_counts_seeds_on_which_one_alone_succeeds() -> None:
+    a = [True] * 9 + [False] + [True] * 50 + [False] * 40
+    b = [False] * 9 + [True] + [True] * 50 + [False] * 40
+    assert mcnemar_p(a, b) == mcnemar_p(b, a) == pytest.approx(2 * (1 + 10) / 2**10)
+    assert mcnemar_p(a, a) == 1.0
+    assert mcnemar_p([True] * 5, [False] * 5) == pytest.approx(2 / 2**5)
+
+
 def test_holm_of_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
@@ -68,3 +78,14 @@ def test_holm_of_a_worked_example() -> None:
 def test_the_same_values_give_the_same_interval() -> None:
     values = [0.0, 1.0, 1.0, 0.0, 1.0]
     assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_ratio_of_means_draws_shared_seeds_together() -> None:
+    rng = np.random.default_rng(0)
+    scale = dict(enumerate(rng.uniform(1.0, 10.0, 50)))
+    half = {k: 0.5 * v for k, v in scale.items()}
+    paired = ratio_of_means(half, scale)
+    assert paired.mean == paired.low == paired.high == pytest.approx(0.5)
+    apart = ratio_of_means({k + 1000: v for k, v in half.items()}, scale)
+    assert apart.mean == pytest.approx(0.5)
+    assert apart.low < 0.45 < 0.55 < apart.high

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ def run_peers(
         if receiver.stdout.readline().strip() != READY:
             raise VlaRosError(f"{module} cannot receive: {_last_line(receiver)}")
         sender = _start(module, "send", arguments, environment)
+        threading.Thread(target=_end_with, args=(sender, receiver), daemon=True).start()
         try:
             output, _ = receiver.communicate(timeout=limit_s)
             sender.wait(timeout=10)
@@ -110,6 +112,8 @@ def run_peers(
         receiver.kill()
         receiver.wait()
     if receiver.returncode != 0:
+        if sender.returncode > 0:
+            raise VlaRosError(f"{module} cannot send: {_last_line(sender)}")
         raise VlaRosError(f"{module}: receiver ended with {receiver.returncode}")
     noted = json.loads(output.splitlines()[-1])
     values_us = np.array(noted["durations_ns"][WARM_UP:]) / 1000.0
@@ -153,10 +157,16 @@ def _start(
     return subprocess.Popen(
         [sys.executable, "-m", module, side, *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if side == "receive" else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env=environment,
     )
+
+
+def _end_with(sender: subprocess.Popen[str], receiver: subprocess.Popen[str]) -> None:
+    """A receiver whose sender has failed would wait for ever."""
+    if sender.wait() > 0:
+        receiver.kill()
 
 
 def _last_line(process: subprocess.Popen[str]) -> str:

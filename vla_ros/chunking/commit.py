@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.chunking.admission import ChunkAdmission, ChunkVerdict, StampedChunk
+from vla_ros.chunking.rows import slice_rows
 from vla_ros.chunking.segment import segment_of
 from vla_ros.clock import NS_PER_S
 from vla_ros.latency.admission import Admission, BufferContext
@@ -17,6 +18,7 @@ from vla_ros.latency.estimator import DelayEstimator
 from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.types import ActionChunk, RobotState, Segment
 
+SEGMENT_ROWS = 64  # room in a segment, ``kMaxRows`` of the core
 _OLD_ROWS = 3  # of another instruction that may still be executed
 _SHORTEST_REST_NS = 5_000_000  # a shorter rest would have expired before the control host sees it
 
@@ -128,7 +130,13 @@ class ChunkCommitter:
         return verdict
 
     def commit(self, rows: ActionChunk, stamp: LatencyStamp) -> Segment:
-        """Return the rows as the segment that runs from now on; ``stamp``: their newest cause."""
+        """Return the rows as the segment that runs from now on; ``stamp``: their newest cause.
+
+        A segment has room for ``SEGMENT_ROWS``: of a plan that reaches further, the rest is
+        committed with the next one.
+        """
+        if rows.horizon > SEGMENT_ROWS:
+            rows = slice_rows(rows, 0, SEGMENT_ROWS)
         stamp = stamp.replace(
             target0_ns=rows.target0_ns,
             dt_ns=rows.dt_ns,

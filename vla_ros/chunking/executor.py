@@ -19,7 +19,7 @@ from vla_ros.errors import VlaRosError
 from vla_ros.latency.admission import Admission
 from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.perception import tick_code
-from vla_ros.policies.base import FastPolicy
+from vla_ros.policies.base import AnswersRequests, Capable, FastPolicy, LatentContract
 from vla_ros.types import ActionChunk, CameraFrame, Latent, Observation, RobotState, Segment
 
 _SLOWEST = 0.2  # the twist that a policy is told grows by the reciprocal at most
@@ -62,9 +62,13 @@ class ChunkExecutor:
         self._buffer = buffer
         form = ChunkFormat(dt_ns=policy.chunk_dt_ns, horizon=policy.chunk_rows)
         self._committer = ChunkCommitter(ChunkAdmission(form), limits=limits)
-        self.capabilities = PolicyCapabilities(
-            horizon=policy.chunk_rows, dt_ns=policy.chunk_dt_ns, has_split_latent=True
-        )
+        if isinstance(policy, Capable):
+            self.capabilities = policy.capabilities
+        else:
+            self.capabilities = PolicyCapabilities(
+                horizon=policy.chunk_rows, dt_ns=policy.chunk_dt_ns, has_split_latent=True
+            )
+        self._answering = policy if isinstance(policy, AnswersRequests) else None
         self._strategy_name = strategy
         self._planner = ChunkPlanner(make_strategy(strategy, self.capabilities), self._committer)
         self._running: ActionChunk | None = None
@@ -85,6 +89,16 @@ class ChunkExecutor:
     def strategy_name(self) -> str:
         """The strategy in use, as the registry calls it."""
         return self._strategy_name
+
+    def context(self, episode_id: int, instruction_id: int) -> BufferContext:
+        """Return what latents must belong to; also weights and schema, if the policy states any."""
+        contract = self._policy if isinstance(self._policy, LatentContract) else None
+        return BufferContext(
+            episode_id=episode_id,
+            instruction_id=instruction_id,
+            schema_hash=contract.latent_schema_hash if contract else 0,
+            model_hash=contract.model_hash if contract else 0,
+        )
 
     def use(self, strategy: str) -> None:
         """Join chunks another way from the next step on.
@@ -126,7 +140,9 @@ class ChunkExecutor:
         epoch: int,
         frames: Mapping[str, CameraFrame] | None = None,
     ) -> StepResult:
-        """Compute the segment to commit at ``now_ns``; ``frames``: the newest of each camera.
+        """Compute the segment to commit at ``now_ns``.
+
+        ``frames``: fresh images, for a policy whose fast half looks at some.
 
         A policy that fails gives a starved result with its message: the control host then finishes
         the valid rows it has, brakes and holds.
@@ -169,17 +185,23 @@ class ChunkExecutor:
         if request is None:
             return ""
         try:
-            chunk = self._policy.decode(latent, request.observation, now_ns)
+            if self._answering is not None:
+                chunks = self._answering.decode_request(latent, request, now_ns)
+            else:
+                chunks = (self._policy.decode(latent, request.observation, now_ns),)
         except VlaRosError as error:
             self._planner.give_up(request)
             return f"fast policy: {error}"
         self._seq += 1
         stamp = stamp_chunk(
-            chunk, latent, observation.state, seq=self._seq, epoch=epoch, now_ns=now_ns
+            chunks[0], latent, observation.state, seq=self._seq, epoch=epoch, now_ns=now_ns
         )
-        verdict = self._planner.offer((chunk,), request, stamp, now_ns)
+        if observation.frames:
+            newest_ns = max(stamp.capture_newest_ns, observation.capture_newest_ns)
+            stamp = stamp.replace(capture_newest_ns=newest_ns)
+        verdict = self._planner.offer(chunks, request, stamp, now_ns)
         if verdict.admission is Admission.ACCEPTED:
-            self._newest = chunk
+            self._newest = chunks[0]
             return ""
         return f"rows of the fast policy refused: {verdict.admission.value}"
 

@@ -85,6 +85,7 @@ class ChunkPlanner:
 
     def request(self, now_ns: int, observation: Observation) -> InferenceRequest | None:
         """Return what to infer now, or None."""
+        self._drop_expired(now_ns)
         request = self._strategy.request(self._situation(now_ns, observation))
         if request is not None:
             self._outstanding.add(request.seq)
@@ -114,6 +115,7 @@ class ChunkPlanner:
         if verdict.admission is Admission.ACCEPTED:
             if verdict.is_synchronous:  # row times mean nothing while clocks cannot be trusted
                 chunks = tuple(replace(c, target0_ns=now_ns) for c in chunks)
+            self._drop_expired(now_ns)
             was_mixed = now_ns < self._strategy.mixed_until_ns
             self._strategy.offer(chunks, request, now_ns)
             if self._stamp is not None:
@@ -145,6 +147,13 @@ class ChunkPlanner:
             delay_ns=self._committer.delays.latency_ns,
             in_flight=len(self._outstanding),
         )
+
+    def _drop_expired(self, now_ns: int) -> None:
+        """Forget rows that the control host no longer executes: the arm has left them."""
+        if self._admits and self._stamp is not None and now_ns > self._stamp.usable_until_ns:
+            self._strategy.drop_rows()
+            self._stamp = None
+            self._older_until_ns = _NEVER_NS
 
     def _forget(self) -> None:
         self._strategy.reset()

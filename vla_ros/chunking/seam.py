@@ -72,8 +72,12 @@ def join_rows(
     now_ns: int,
     switch_ns: int,
     tau_s: float | None,
+    old_until_ns: int | None = None,
 ) -> ActionChunk:
     """Return old rows until ``switch_ns`` and new ones, with the faded offset, from then on.
+
+    ``old_until_ns``: when the new ones begin, if that is before the offset begins to fade; until
+    then it stays as it is at the switch.
 
     Without offset where ``tau_s`` is None, and where the old rows end before the switch: then the
     last one is held. Without old rows from ``now_ns`` on the new ones are returned as they are: the
@@ -91,7 +95,7 @@ def join_rows(
     else:
         offsets = jump(old, new, switch_ns).values(np.maximum(times, switch_ns), tau_s)
         joined = displaced(rows, offsets)
-    is_old = times < switch_ns
+    is_old = times < (switch_ns if old_until_ns is None else old_until_ns)
     if is_old.any():
         kept = sample(old, times[is_old])
         joined.positions[is_old] = kept.positions

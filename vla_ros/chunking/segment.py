@@ -57,7 +57,6 @@ def stamp_chunk(
         target0_ns=chunk.target0_ns,
         dt_ns=chunk.dt_ns,
         horizon=chunk.horizon,
-        exec_horizon=chunk.horizon,
         soft_expire_ns=cause.soft_expire_ns,
         hard_expire_ns=cause.hard_expire_ns,
         clock_err_ns=cause.clock_err_ns,

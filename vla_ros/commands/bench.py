@@ -11,9 +11,11 @@ from types import ModuleType
 
 from vla_ros.bench.build import load_law_bench
 from vla_ros.bench.data import measure_recording
+from vla_ros.bench.feature_cache import measure_feature_cache
 from vla_ros.bench.handover import measure_handovers
 from vla_ros.bench.law import N_TICKS, measure_law
 from vla_ros.bench.loop import PRIORITIES, measure_loop, plot_loop
+from vla_ros.bench.policy_hooks import measure_policy_hooks
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
@@ -63,6 +65,8 @@ def run(namespace: argparse.Namespace) -> int:
         if options.ros:
             results += measure_handovers(options.repeats)
         results.append(measure_recording())
+        results += measure_feature_cache(options.repeats)
+        results += measure_policy_hooks(options.repeats)
     path = Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n", encoding="utf-8")

@@ -162,6 +162,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     lambda: check_module("vla_ros_core", "Control core"),
     lambda: check_module("mujoco", "MuJoCo"),
     check_fr3_model,
+    lambda: check_module("onnxruntime", "ONNX Runtime"),
     lambda: check_module("rclpy", "ROS 2"),
     lambda: check_module("vla_ros_msgs.msg", "Message types"),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vla-ros policy``: make, train, export and evaluate learned policies."""
+"""``vla-ros policy``: make, train and export learned policies; check, show and time any export."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ _SUBCOMMANDS = {
     "export": "write a trained policy as ONNX graphs with their manifest",
     "evaluate": "measure success in virtual time, on layouts never trained on",
     "card": "write the model card from what was measured",
+    "check": "verify files, graphs and outputs of an export; 0 if all is in order",
+    "show": "print what the manifest of an export says",
+    "bench": "time every graph of an export, beside another runtime if asked to",
 }
 
 

@@ -59,6 +59,23 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A ratio of two means that the experiment is to find: ``arm`` in ``cell`` over another.
+
+    Attributes:
+        at_least, at_most: what is aimed at, if anything.
+    """
+
+    what: str
+    arm: str
+    cell: str
+    over_arm: str
+    over_cell: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """An experiment as its file says.
 
@@ -67,6 +84,7 @@ class Plan:
         larger_is_better: of the metric.
         axis: what x is.
         also: further measures to show as tables.
+        ratios: of the metric, to be stated with their intervals.
         first_seed, n: seeds of the comparison; first_choice_seed, n_choice: those on which settings
             are chosen, apart from them.
     """
@@ -85,6 +103,7 @@ class Plan:
     arms: tuple[Arm, ...]
     also: tuple[str, ...] = ()
     notes: str = ""
+    ratios: tuple[Ratio, ...] = ()
 
     def cell(self, name: str) -> Cell:
         """Return a cell by name."""
@@ -138,12 +157,20 @@ def parse_plan(name: str, text: str, origin: str) -> Plan:
         cells = tuple(Cell(**cell) for cell in data.pop("cells"))
         arms = tuple(_arm(arm) for arm in data.pop("arms"))
         also = tuple(data.pop("also", ()))
-        plan = Plan(name=name, cells=cells, arms=arms, also=also, **data)
+        ratios = tuple(Ratio(**ratio) for ratio in data.pop("ratios", ()))
+        plan = Plan(name=name, cells=cells, arms=arms, also=also, ratios=ratios, **data)
     except (TypeError, KeyError) as error:
         raise ConfigError(f"{origin}: {error}") from error
     for kind, names in (("cell", [c.name for c in cells]), ("arm", [a.name for a in arms])):
         if len(set(names)) != len(names):
             raise ConfigError(f"{origin}: two of a name among {kind}s {', '.join(names)}")
+    for ratio in ratios:
+        for known, wanted in (
+            ({c.name for c in cells}, (ratio.cell, ratio.over_cell)),
+            ({a.name for a in arms}, (ratio.arm, ratio.over_arm)),
+        ):
+            if missing := set(wanted) - known:
+                raise ConfigError(f"{origin}: ratio {ratio.what!r} names {missing.pop()!r}")
     if plan.choice_seeds().start < plan.first_seed + max(c.n or plan.n for c in cells) and (
         plan.choice_seeds().stop > plan.first_seed
     ):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.experiments.plan import Arm, Cell, Plan
+from vla_ros.experiments.ratios import ratio_table
 from vla_ros.experiments.run import Results, Row
 from vla_ros.report.statistics import (
     PairedDifference,
@@ -192,6 +193,7 @@ def _text(
         lines += _table(plan, group, entries)
     if comparisons:
         lines += _comparison_table(plan, comparisons)
+    lines += ratio_table(plan, {(e.cell.name, e.arm.name): e.rows for e in entries})
     return "\n".join([*lines, f"![results]({stem}.svg)", ""])
 
 

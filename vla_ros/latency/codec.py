@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ _ENTRY = struct.Struct("<HBBIQ")  # bytes of the name, type, dimensions, zero, o
 
 Tensors = Mapping[str, NDArray[np.generic]]
 Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
+Fill = Callable[[int, NDArray[np.uint8]], None]
 
 
 def encoded_bytes(tensors: Tensors) -> int:
@@ -41,12 +42,13 @@ def encoded_bytes(tensors: Tensors) -> int:
     return _plan(tensors)[1]
 
 
-def encode_into(tensors: Tensors, buffer: Any) -> int:
+def encode_into(tensors: Tensors, buffer: Any, fill: Fill | None = None) -> int:
     """Write the tensors into a writable buffer, each value copied once; return the length [bytes].
 
     Args:
         tensors: by name.
         buffer: (n,) uint8; what lies beyond the length is left as it is.
+        fill: ``fill(offset, values)`` copies (m,) uint8 into the buffer; None: NumPy does.
 
     Raises:
         ShapeError: if they do not fit, or naming the tensor that is not supported.
@@ -60,6 +62,9 @@ def encode_into(tensors: Tensors, buffer: Any) -> int:
     for (name, value), offset in zip(tensors.items(), offsets, strict=True):
         at = _write_entry(out, at, name, value, offset)
         dtype = value.dtype.newbyteorder("<")
+        if fill is not None and value.flags.c_contiguous and value.dtype == dtype:
+            fill(offset, value.reshape(-1).view(np.uint8))
+            continue
         room = np.frombuffer(out, dtype, value.size, offset) if value.size else np.empty(0, dtype)
         room.reshape(value.shape)[...] = value
     return total

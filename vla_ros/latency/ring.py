@@ -50,7 +50,7 @@ class LatentWriter:
             raise ShapeError(
                 f"latent has {encoded_bytes(tensors)} bytes, {self._ring.name} takes at most {room}"
             )
-        length = encode_into(tensors, self._ring.begin_write())
+        length = encode_into(tensors, self._ring.begin_write(), self._ring.fill)
         number: int = self._ring.commit(record, length)
         return number
 

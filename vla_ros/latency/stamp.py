@@ -21,7 +21,7 @@ from vla_ros.errors import ShapeError
 
 STAMP_BYTES = 256
 STAMP_MAGIC = 0x534C4156  # "VALS"
-STAMP_VERSION = 1
+STAMP_VERSION = 2
 
 STAMP_DTYPE = np.dtype(
     [
@@ -31,8 +31,7 @@ STAMP_DTYPE = np.dtype(
         ("kind", "u1"),
         ("clock_domain", "u1"),
         ("horizon", "<u2"),
-        ("exec_horizon", "<u2"),
-        ("committed_len", "<u2"),
+        ("confidence", "<f4"),
         ("clock_id", "V16"),
         ("seq", "<u8"),
         ("parent_seq", "<u8"),
@@ -56,11 +55,8 @@ STAMP_DTYPE = np.dtype(
         ("soft_expire_ns", "<i8"),
         ("hard_expire_ns", "<i8"),
         ("clock_err_ns", "<i8"),
-        ("task_phase", "<u2"),
-        ("consensus_len", "<u2"),
-        ("confidence", "<f4"),
-        ("state_pred_seq", "<u8"),
-        ("reserved", "V36"),
+        ("committed_len", "<u2"),
+        ("reserved", "V50"),
         ("crc32", "<u4"),
     ]
 )
@@ -134,12 +130,8 @@ class LatencyStamp:
     clock_domain: ClockDomain = ClockDomain.MONOTONIC
     clock_id: bytes = bytes(16)
     horizon: int = 0
-    exec_horizon: int = 0
     committed_len: int = 0
-    task_phase: int = 0
-    consensus_len: int = 0
     confidence: float = 1.0
-    state_pred_seq: int = 0
 
     def age_ns(self, now_ns: int) -> int:
         """Return how old the oldest cause is at ``now_ns`` [ns]."""
@@ -242,7 +234,7 @@ _CODES = {"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "i8": "q", "f4": "f", "V16
 _RECORD = struct.Struct(
     "<"
     + "".join(
-        "36x" if name == "reserved" else _CODES[STAMP_DTYPE[name].str.lstrip("<|")]
+        "50x" if name == "reserved" else _CODES[STAMP_DTYPE[name].str.lstrip("<|")]
         for name in STAMP_DTYPE.names[:-1]
     )
 )

@@ -21,9 +21,15 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
-def schema_hash(tensors: Mapping[str, NDArray[np.generic]]) -> int:
-    """Return the hash of names, types and shapes: equal for two latents that mean the same."""
-    parts = (f"{name}:{value.dtype.str}:{value.shape}" for name, value in sorted(tensors.items()))
+def schema_hash(tensors: Mapping[str, NDArray[np.generic]], normalisation: str = "") -> int:
+    """Return the hash of names, types and shapes: equal for two latents that mean the same.
+
+    ``normalisation``: hash of the statistics that the values are scaled by; latents of equal shape
+    and different statistics do not mean the same.
+    """
+    parts = [f"{name}:{value.dtype.str}:{value.shape}" for name, value in sorted(tensors.items())]
+    if normalisation:
+        parts.append(f"normalisation:{normalisation}")
     return hash64(";".join(parts))
 
 
@@ -65,6 +71,7 @@ def stamp_latent(
     validity_ns: int,
     soft_validity_ns: int = 0,
     model_hash: int = 0,
+    declared_schema: int = 0,
     confidence: float = 1.0,
     is_warmup: bool = False,
     clock_id: bytes = bytes(16),
@@ -72,7 +79,8 @@ def stamp_latent(
     """Return the stamp of a latent computed from ``observation``.
 
     ``validity_ns`` and ``soft_validity_ns`` count from the oldest capture; a soft one of 0 means
-    full speed until the latent expires.
+    full speed until the latent expires. ``declared_schema``: the schema hash that the policy states
+    for its latents (``LatentContract``); 0: that of the tensors.
     ``clock_id`` is the boot id of the host whose clock all times are of; zeros in virtual time.
     """
     capture_ns = observation.capture_oldest_ns
@@ -86,7 +94,7 @@ def stamp_latent(
         instruction_id=observation.instruction_id,
         instruction_hash=hash64(observation.instruction),
         model_hash=model_hash,
-        schema_hash=schema_hash(tensors),
+        schema_hash=declared_schema or schema_hash(tensors),
         capture_oldest_ns=capture_ns,
         capture_newest_ns=observation.capture_newest_ns,
         state_ns=observation.state.tick_ns,

@@ -185,7 +185,7 @@ def _module(spec: GraphSpec) -> torch.nn.Module:
     """Return the function as what the exporter asks for."""
     import torch
 
-    class Graph(torch.nn.Module):
+    class Graph(torch.nn.Module):  # type: ignore[misc, unused-ignore]  # no types without torch
         def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
             return spec.function(*inputs)
 

@@ -25,8 +25,12 @@ from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import pose_to_msg, stamp_to_msg
 from vla_ros.nodes.loop import RateLoop
-from vla_ros.nodes.rings import RingReader
-from vla_ros.policies.registry import FAST_POLICIES, make_fast_policy
+from vla_ros.nodes.policy_runner import PolicyRunner
+from vla_ros.nodes.rings import FrameReader, RingReader
+from vla_ros.policies.base import LooksAtCameras
+from vla_ros.policies.diagnostics import diagnostics_of
+from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
+from vla_ros.policies.registry import ALLOWED, make_fast_policy, resolve_policy_name
 from vla_ros.types import Latent, Segment
 
 SOURCE = "policy"
@@ -41,7 +45,14 @@ class ExecutorNodeConfig:
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
     base_frame: str = setting("fr3_link0", "frame the rows are expressed in", read_only=True)
-    policy: str = setting("classical", "fast policy", choices=FAST_POLICIES, read_only=True)
+    policy: str = setting("classical", f"fast policy: {ALLOWED}", read_only=True)
+    policy_provider: str = setting(
+        AUTO, "where the graph of an export runs", choices=PROVIDERS, read_only=True
+    )
+    policy_threads: int = setting(1, "its threads on the CPU", ge=1, le=64, read_only=True)
+    policy_limit_s: float = setting(
+        0.5, "a decode that takes longer is ended", unit="s", ge=0.01, le=60.0, read_only=True
+    )
     strategy: str = setting(
         "timed", "how chunks are joined; can be changed while it runs", choices=strategy_names()
     )
@@ -49,6 +60,7 @@ class ExecutorNodeConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        resolve_policy_name(self.policy)
 
 
 class ExecutorNode(VlaNode):
@@ -69,7 +81,13 @@ class ExecutorNode(VlaNode):
     def on_setup(self, config: ExecutorNodeConfig) -> None:
         """Load the policy; open latents, state, lease and the segment ring."""
         self._buffer = LatentBuffer(ClockGate(core.clock_id()))
-        self._executor = ChunkExecutor(make_fast_policy(config.policy), self._buffer)
+        self._runner = PolicyRunner(
+            self.get_logger(), config.policy_provider, config.policy_threads, config.policy_limit_s
+        )
+        self._policy = make_fast_policy(config.policy, self._runner.runtime)
+        self._executor = ChunkExecutor(self._policy, self._buffer)
+        cameras = self._policy.cameras if isinstance(self._policy, LooksAtCameras) else ()
+        self._frames = FrameReader(config.shm_prefix, cameras)
         self._strategy = self._choose(config.strategy)
         self._latents = RingReader(f"{config.shm_prefix}.latent")
         self._state = StateReader(config.shm_prefix)
@@ -94,6 +112,7 @@ class ExecutorNode(VlaNode):
     def on_teardown(self) -> None:
         """Give the segment ring back."""
         self._segments.close()
+        self._runner.close()
 
     def on_config_change(self, config: ExecutorNodeConfig) -> None:
         """Take over another strategy at the next step of the loop."""
@@ -110,6 +129,7 @@ class ExecutorNode(VlaNode):
         values |= {a.value: n for a, n in self._buffer.counts.items()}
         chunks = self._executor.committer.admission.counts
         values |= {f"chunks: {a.value}": n for a, n in chunks.items()}
+        values |= diagnostics_of(self._policy)
         if self._task.status == TaskState.RUNNING and self._last.segment is None:
             return NodeHealth.warn(f"starved: {self._last.starved_reason}", values)
         return NodeHealth.ok("running", values)
@@ -126,7 +146,7 @@ class ExecutorNode(VlaNode):
             self._last = StepResult(starved_reason="no task")
             self._chunk_times_ns.clear()
             return
-        context = BufferContext(episode_id=task.episode_id, instruction_id=task.instruction_id)
+        context = self._executor.context(task.episode_id, task.instruction_id)
         if context != self._buffer.context:
             self._change_task(context, now_ns)
         self._take_latent(now_ns)
@@ -152,7 +172,7 @@ class ExecutorNode(VlaNode):
         except StaleDataError as error:
             self._state.reopen()
             return StepResult(starved_reason=str(error))
-        return self._executor.step(now_ns, state, task.instruction, lease[1])
+        return self._executor.step(now_ns, state, task.instruction, lease[1], self._frames.latest())
 
     def _take_latent(self, now_ns: int) -> None:
         entry = self._latents.latest()
@@ -160,6 +180,7 @@ class ExecutorNode(VlaNode):
             if now_ns - self._latent_seen_ns > _REOPEN_AFTER_NS:
                 self._latent_seen_ns = now_ns
                 self._latents.reopen_if_abandoned()
+                self._frames.reopen_if_abandoned()
             return
         self._latent_seq, self._latent_seen_ns = entry[0], now_ns
         try:

@@ -21,8 +21,7 @@ from vla_ros.clock import NS_PER_MS
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
-from vla_ros.policies.base import SlowPolicy
-from vla_ros.policies.registry import SLOW_POLICIES, make_slow_policy
+from vla_ros.policies.registry import ALLOWED, make_instruction_check, resolve_policy_name
 from vla_ros.task import FAILED, Outcome, TaskInputs, TaskRun
 
 SOURCE = "policy"
@@ -36,7 +35,7 @@ class TaskNodeConfig:
     """Parameters of the task node."""
 
     policy: str = setting(
-        "classical", "slow policy that judges instructions", choices=SLOW_POLICIES, read_only=True
+        "classical", f"policy that judges instructions: {ALLOWED}", read_only=True
     )
     use_verdict: bool = setting(
         True, "end as verified when the judge of the simulation says so", read_only=True
@@ -44,6 +43,7 @@ class TaskNodeConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        resolve_policy_name(self.policy)
 
 
 @dataclass
@@ -72,7 +72,7 @@ class TaskNode(VlaNode):
 
     def on_setup(self, config: TaskNodeConfig) -> None:
         """Create the action and what it needs to know."""
-        self._policy: SlowPolicy = make_slow_policy(config.policy)
+        self._policy = make_instruction_check(config.policy)
         # Numbers must not repeat after a restart: latents of an older life are still about.
         self._episode_id = core.monotonic_ns() // 1_000_000
         self._state_pub = self.create_counted_publisher(TaskState, "task/state", LATCHED)

@@ -10,13 +10,15 @@ from collections.abc import Callable
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from vla_ros_msgs.msg import NamedTensor
 
 from vla_ros.bench.peers import Handover, Log, fill, pause, peer_main
 from vla_ros.errors import VlaRosError
 
 _NEWEST = QoSProfile(depth=1)
+# Kept for who is matched late: the first answer may leave before its way is known to both sides.
+_ANSWERS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _LIMIT_S = 10.0
 
 
@@ -27,7 +29,10 @@ def send(series: Handover, options: tuple[str, ...]) -> None:
     arrived = [0]
     publisher = node.create_publisher(NamedTensor, series.channel, _NEWEST)
     node.create_subscription(
-        NamedTensor, f"{series.channel}_answer", lambda m: arrived.append(int(m.name)), 10
+        NamedTensor,
+        f"{series.channel}_answer",
+        lambda m: arrived.append(int(m.name)),
+        _ANSWERS,
     )
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -51,7 +56,7 @@ def receive(series: Handover, options: tuple[str, ...], ready: Callable[[], None
     rclpy.init(args=[])
     node = rclpy.create_node("handover_receiver", enable_rosout=False)
     log = Log()
-    answers = node.create_publisher(NamedTensor, f"{series.channel}_answer", 10)
+    answers = node.create_publisher(NamedTensor, f"{series.channel}_answer", _ANSWERS)
 
     def on_message(message: NamedTensor) -> None:
         payload = np.frombuffer(message.data, dtype=np.uint8)

@@ -28,13 +28,15 @@ from vla_ros.latency.stamping import (
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
+from vla_ros.nodes.policy_runner import PolicyRunner, latent_ring_bytes
 from vla_ros.nodes.rings import FrameReader
-from vla_ros.policies.base import SlowPolicy
-from vla_ros.policies.registry import SLOW_POLICIES, make_slow_policy
+from vla_ros.policies.base import LatentContract, LooksAtCameras, SlowPolicy, TimesItself
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
+from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
+from vla_ros.policies.registry import ALLOWED, make_slow_policy, resolve_policy_name
 from vla_ros.policies.stretch import StretchConfig, Stretcher
 from vla_ros.types import CameraFrame, Observation
 
-_RING_BYTES = 1 << 20
 _STATUS_PERIOD_S = 0.5
 _MAX_STATE_AGE_NS = 200 * NS_PER_MS
 _POLL_S = 0.005
@@ -45,9 +47,16 @@ class VlaNodeConfig:
     """Parameters of the slow node."""
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
-    policy: str = setting("classical", "slow policy", choices=SLOW_POLICIES, read_only=True)
+    policy: str = setting("classical", f"slow policy: {ALLOWED}", read_only=True)
+    policy_provider: str = setting(
+        AUTO, "where the graph of an export runs", choices=PROVIDERS, read_only=True
+    )
+    policy_threads: int = setting(1, "its threads on the CPU", ge=1, le=64, read_only=True)
+    policy_limit_s: float = setting(
+        10.0, "an inference that takes longer is ended", unit="s", ge=0.01, le=600.0, read_only=True
+    )
     cameras: str = setting(
-        "scene_camera", "cameras the policy needs, comma separated", read_only=True
+        "", "cameras to wait for, comma separated; empty: those the policy needs", read_only=True
     )
     max_image_age_s: float = setting(
         0.5, "images older than this are not looked at", unit="s", ge=0.02, le=10.0
@@ -64,6 +73,7 @@ class VlaNodeConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        resolve_policy_name(self.policy)
 
     def stretch(self) -> StretchConfig:
         """Return how each inference is stretched."""
@@ -92,11 +102,17 @@ class SlowNode(VlaNode):
 
     def on_setup(self, config: VlaNodeConfig) -> None:
         """Load the policy; open what it looks at and what it writes."""
-        self._policy: SlowPolicy = make_slow_policy(config.policy)
+        self._runner = PolicyRunner(
+            self.get_logger(), config.policy_provider, config.policy_threads, config.policy_limit_s
+        )
+        self._policy: SlowPolicy = make_slow_policy(config.policy, self._runner.runtime)
+        self._contract = self._policy if isinstance(self._policy, LatentContract) else None
         self._cameras = tuple(name.strip() for name in config.cameras.split(",") if name.strip())
+        if not self._cameras and isinstance(self._policy, LooksAtCameras):
+            self._cameras = self._policy.cameras
         self._frames = FrameReader(config.shm_prefix, self._cameras)
         self._state = StateReader(config.shm_prefix)
-        self._ring = LatentWriter(f"{config.shm_prefix}.latent", _RING_BYTES)
+        self._ring = LatentWriter(f"{config.shm_prefix}.latent", latent_ring_bytes(self._policy))
         self._latency = LatencyEstimator()
         self._period = LatencyEstimator(warmup=0)
         self._stretcher = Stretcher(config.stretch(), self._stopping.wait)
@@ -126,15 +142,18 @@ class SlowNode(VlaNode):
     def on_teardown(self) -> None:
         """Give the ring back."""
         self._ring.close()
+        self._runner.close()
 
     def health(self) -> NodeHealth:
         """Say how fast the slow policy is and what went wrong."""
         values = dict(self._counts) | {
             "policy": self.config.policy,
             "latency_ms_p95": self._latency.quantile_ns(0.95) / NS_PER_MS,
+            **diagnostics_of(self._policy),
         }
-        if self._last_error:
-            return NodeHealth.warn(self._last_error, values)
+        problem = self._last_error or alarm_of(self._policy)
+        if problem:
+            return NodeHealth.warn(problem, values)
         is_running = self._task.status == TaskState.RUNNING
         return NodeHealth.ok("running" if is_running else "idle", values)
 
@@ -179,7 +198,13 @@ class SlowNode(VlaNode):
         self._used_capture_ns = observation.capture_newest_ns
         start_ns = core.monotonic_ns()
         tensors = self._stretcher.run(lambda: self._policy.encode(observation), core.monotonic_ns)
-        self._publish(observation, tensors, request_ns, start_ns, core.monotonic_ns())
+        end_ns = core.monotonic_ns()
+        timing = self._policy.last_timing if isinstance(self._policy, TimesItself) else None
+        if timing is not None:
+            # The stamp tells computing from making inputs, waiting and checking.
+            start_ns += timing.pre_ns + timing.queue_ns
+            end_ns -= timing.post_ns
+        self._publish(observation, tensors, request_ns, start_ns, end_ns)
 
     def _fresh_frames(self, now_ns: int) -> dict[str, CameraFrame] | None:
         """Return frames of every camera, newer than those used last; None if there are none yet."""
@@ -228,6 +253,8 @@ class SlowNode(VlaNode):
             seq=self._seq,
             validity_ns=valid_ns,
             soft_validity_ns=soft_validity_ns(valid_ns, latency_ns, period_ns),
+            model_hash=self._contract.model_hash if self._contract else 0,
+            declared_schema=self._contract.latent_schema_hash if self._contract else 0,
             is_warmup=is_warmup,
             clock_id=core.clock_id(),
         )

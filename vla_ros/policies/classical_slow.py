@@ -83,6 +83,7 @@ class ClassicalSlowPolicy:
     def __init__(self, config: ClassicalSlowConfig | None = None) -> None:
         self._config = config or ClassicalSlowConfig()
         self.max_age_s = self._config.max_age_s
+        self.cameras = (self._config.camera,)
         self._cube: Detection | None = None
         self._bowl: Detection | None = None
         self._goal: PickPlaceGoal | None = None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,36 @@ def paired_difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> 
     return PairedDifference(
         mean=float(d.mean()), low=float(low), high=float(high), p_value=_sign_flip_p(d, seed)
     )
+
+
+def mcnemar_p(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Return the two-sided p-value of the exact McNemar test of paired successes.
+
+    Of the seeds on which only one of the two succeeds, each is as likely to be that one.
+    """
+    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
+    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
+    n, least = only_a + only_b, min(only_a, only_b)
+    tail: float = sum(math.comb(n, k) for k in range(least + 1)) / 2.0**n
+    return min(1.0, 2.0 * tail)
+
+
+def ratio_of_means(a: Mapping[int, float], b: Mapping[int, float], seed: int = 0) -> Interval:
+    """Return mean(a) / mean(b) with its 95 % percentile interval; values by seed.
+
+    Seeds that both have are drawn together, as pairs; without any, each side by itself.
+    """
+    shared = sorted(a.keys() & b.keys())
+    of, over = ([m[k] for k in (shared or sorted(m))] for m in (a, b))
+    x, y = np.asarray(of, dtype=float), np.asarray(over, dtype=float)
+    random = np.random.default_rng([seed, len(x), len(y)])
+    chosen = random.integers(len(x), size=(RESAMPLES, len(x)))
+    others = chosen if shared else random.integers(len(y), size=(RESAMPLES, len(y)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = x[chosen].mean(axis=1) / y[others].mean(axis=1)
+        middle = float(x.mean() / y.mean())
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Interval(mean=middle, low=float(low), high=float(high))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

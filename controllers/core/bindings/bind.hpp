@@ -9,17 +9,26 @@
 #include <vector>
 
 #include "vla_ros_core/error.hpp"
+#include "vla_ros_core/records.hpp"
 #include "vla_ros_core/robot_model.hpp"
 
 namespace vla_ros_core::python
 {
 
 void bind_shm(nanobind::module_ & m);
+void bind_segments(nanobind::module_ & m);
 void bind_stamp(nanobind::module_ & m);
 void bind_control(nanobind::module_ & m);
+void bind_state(nanobind::module_ & m);
 void bind_law(nanobind::module_ & m);
 void bind_reference(nanobind::module_ & m);
 void bind_admittance(nanobind::module_ & m);
+
+/// The stamp in 256 bytes; throws Error for what is none of ours or damaged.
+LatencyStamp stamp_from(const nanobind::bytes & data);
+
+/// A state as a dictionary of plain values and lists.
+nanobind::dict state_to_dict(const StateRecord & s);
 
 inline JointVector to_joint_vector(const std::vector<double> & values)
 {

@@ -34,6 +34,7 @@ NB_MODULE(_core, m)
     "set_thread_slice", &vla_ros_core::set_thread_slice, nb::arg("thread_id"), nb::arg("slice_ns"),
     "Give an ordinary thread (0: the calling one) a time slice [ns]; False if the kernel refuses.");
   vla_ros_core::python::bind_shm(m);
+  vla_ros_core::python::bind_segments(m);
   vla_ros_core::python::bind_stamp(m);
   vla_ros_core::python::bind_control(m);
   vla_ros_core::python::bind_law(m);

@@ -30,8 +30,7 @@ void for_each_field(Stamp & s, Visit && visit)
   VLA_ROS_FIELD(kind);
   VLA_ROS_FIELD(clock_domain);
   VLA_ROS_FIELD(horizon);
-  VLA_ROS_FIELD(exec_horizon);
-  VLA_ROS_FIELD(committed_len);
+  VLA_ROS_FIELD(confidence);
   VLA_ROS_FIELD(clock_id);
   VLA_ROS_FIELD(seq);
   VLA_ROS_FIELD(parent_seq);
@@ -55,10 +54,7 @@ void for_each_field(Stamp & s, Visit && visit)
   VLA_ROS_FIELD(soft_expire_ns);
   VLA_ROS_FIELD(hard_expire_ns);
   VLA_ROS_FIELD(clock_err_ns);
-  VLA_ROS_FIELD(task_phase);
-  VLA_ROS_FIELD(consensus_len);
-  VLA_ROS_FIELD(confidence);
-  VLA_ROS_FIELD(state_pred_seq);
+  VLA_ROS_FIELD(committed_len);
   VLA_ROS_FIELD(reserved);
   VLA_ROS_FIELD(crc32);
 #undef VLA_ROS_FIELD
@@ -129,6 +125,20 @@ nb::bytes make_stamp(const nb::dict & fields)
 }
 
 }  // namespace
+
+LatencyStamp stamp_from(const nb::bytes & data)
+{
+  const LatencyStamp stamp = record_of(data);
+  if (stamp.magic != kStampMagic) throw Error("not a LatencyStamp: wrong magic");
+  if (stamp.version != kStampVersion)
+  {
+    throw Error(
+      "LatencyStamp version " + std::to_string(stamp.version) + ", this code reads " +
+      std::to_string(kStampVersion));
+  }
+  if (!is_sealed(stamp)) throw Error("LatencyStamp checksum differs: damaged on the way here");
+  return stamp;
+}
 
 void bind_stamp(nb::module_ & m)
 {

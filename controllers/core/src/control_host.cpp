@@ -199,7 +199,7 @@ void ControlHost::publish_state(int64_t now_ns) noexcept
   std::strncpy(s.source, authority_.source(), kNameLength);
   LatencyStamp stamp{};
   stamp.magic = kStampMagic;
-  stamp.version = 1;
+  stamp.version = kStampVersion;
   stamp.seq = seq_;
   stamp.state_ns = now_ns;
   uint64_t expired_brakes = 0;

@@ -191,7 +191,7 @@ void MujocoPlant::publish(uint64_t seq, int64_t tick_ns) noexcept
   std::memcpy(values + nq, m.data->qvel, static_cast<size_t>(m.model->nv) * sizeof(double));
   LatencyStamp stamp{};
   stamp.magic = kStampMagic;
-  stamp.version = 1;
+  stamp.version = kStampVersion;
   stamp.seq = seq;
   stamp.capture_oldest_ns = stamp.capture_newest_ns = stamp.state_ns = tick_ns;
   m.ring->write(stamp, m.snapshot.data(), m.snapshot.size());

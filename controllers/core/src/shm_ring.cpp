@@ -10,10 +10,10 @@
 // [atomics.fences], so R4 sees W1 or something later, and the entry is dropped. If R1 saw W5 of
 // entry n, R2 sees at least all of W3. Counters have 64 bits and never come round.
 //
-// W2 is a full fence, not a release fence: memcpy of a large payload uses streaming stores, which
+// W2 is a full fence, not a release fence: large payloads are written with streaming stores, which
 // on x86 may overtake an ordinary store such as W1 unless a full fence (or sfence) keeps them
-// apart. W4 does the same for a payload that was filled in place by whatever code; glibc's memcpy
-// has its own sfence at its end.
+// apart. W4 does the same for a payload that was filled in place by whatever code; `stream_copy`
+// and glibc's memcpy have an sfence of their own at their end.
 //
 // Stamp and length are copied as relaxed atomics. The payload is copied by memcpy, or read in
 // place: by the letter that is a data race (undefined), as in every seqlock with a payload of
@@ -40,6 +40,7 @@
 #include "vla_ros_core/error.hpp"
 #include "vla_ros_core/realtime.hpp"
 #include "vla_ros_core/stamp.hpp"
+#include "vla_ros_core/stream_copy.hpp"
 
 namespace vla_ros_core
 {
@@ -187,7 +188,7 @@ uint64_t ShmRing::write(const LatencyStamp & stamp, const void * payload, uint64
   if (bytes > payload_bytes()) return 0;
   std::byte * to = begin_write();
   if (to == nullptr) return 0;
-  std::memcpy(to, payload, bytes);
+  stream_copy(to, payload, bytes);
   return commit(stamp, bytes);
 }
 

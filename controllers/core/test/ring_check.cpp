@@ -85,11 +85,10 @@ LatencyStamp stamp_of(uint64_t seq)
 {
   LatencyStamp stamp{};
   stamp.magic = kStampMagic;
-  stamp.version = 1;
+  stamp.version = kStampVersion;
   stamp.seq = seq;
   stamp.model_hash = seq * kStep;
   stamp.hard_expire_ns = static_cast<int64_t>(seq);
-  stamp.state_pred_seq = ~seq;
   seal(stamp);
   return stamp;
 }

@@ -94,6 +94,8 @@ class PolicyCapabilities:
         has_split_latent: slow and fast half; the fast one sees fresh state.
         has_age_input: the fast half is told how old its latent is.
         n_candidates: chunks of one call that can be compared.
+        has_scores: its candidates come best first, ranked by scores or energies.
+        has_uncertainty: says of every call how uncertain it is.
         has_correction: brings a correction head.
     """
 
@@ -106,6 +108,8 @@ class PolicyCapabilities:
     has_split_latent: bool = False
     has_age_input: bool = False
     n_candidates: int = 1
+    has_scores: bool = False
+    has_uncertainty: bool = False
     has_correction: bool = False
 
 
@@ -145,6 +149,9 @@ class Strategy(Protocol):
 
     def reset(self) -> None:
         """Forget every row: a new episode, instruction or authority begins."""
+
+    def drop_rows(self) -> None:
+        """Forget the rows, but not what was asked for: they have expired and the arm has stopped."""
 
     def request(self, situation: Situation) -> InferenceRequest | None:
         """Return what to infer now, or None to infer nothing."""

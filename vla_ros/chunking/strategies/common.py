@@ -80,6 +80,10 @@ class PlanStrategy:
     def reset(self) -> None:
         """Forget every row and every request."""
         self._ledger.reset()
+        self.drop_rows()
+
+    def drop_rows(self) -> None:
+        """Forget the rows, but not what was asked for."""
         self._plan = None
         self.origin = None
         self._mixed_until_ns = 0

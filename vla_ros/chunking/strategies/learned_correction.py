@@ -60,6 +60,10 @@ class LearnedCorrection:
         """Forget every row."""
         self._inner.reset()
 
+    def drop_rows(self) -> None:
+        """Forget the rows, but not what was asked for."""
+        self._inner.drop_rows()
+
     def request(self, situation: Situation) -> InferenceRequest | None:
         """Return what the inner strategy asks for."""
         return self._inner.request(situation)

@@ -52,6 +52,11 @@ class SeamFade:
         self._inner.reset()
         self._last = self._offset = None
 
+    def drop_rows(self) -> None:
+        """Forget rows and offset, but not what was asked for."""
+        self._inner.drop_rows()
+        self._last = self._offset = None
+
     def request(self, situation: Situation) -> InferenceRequest | None:
         """Return what the inner strategy asks for."""
         return self._inner.request(situation)

@@ -51,9 +51,9 @@ class TemporalEnsemble(PlanStrategy):
         self._settings = settings
         self._chunks: list[ActionChunk] = []
 
-    def reset(self) -> None:
+    def drop_rows(self) -> None:
         """Forget every chunk."""
-        super().reset()
+        super().drop_rows()
         self._chunks.clear()
 
     def request(self, situation: Situation) -> InferenceRequest | None:

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 
 from vla_ros.chunking.projection import ImpedanceModel, last_row_state, project_state
 from vla_ros.chunking.rows import end_ns, steps_until
+from vla_ros.chunking.seam import join_rows
 from vla_ros.chunking.strategies.base import (
     Guidance,
     InferenceRequest,
@@ -181,12 +182,27 @@ class Timed(PlanStrategy):
 
     def _joined(self, new: ActionChunk, request: InferenceRequest, now_ns: int) -> ActionChunk:
         if self._capabilities.has_split_latent:
-            # New rows at every step need nothing of the old ones, which may expire before them; the
-            # control host fades what jump there is.
-            return new
+            return self._led_over(new, now_ns)
         frozen = 0 if request.prefix is None else request.prefix.frozen_len
         first_ns = new.target0_ns + frozen * new.dt_ns
         is_late = now_ns > first_ns
         self.late_joins += int(is_late)
         switch_ns = max(now_ns, first_ns)
         return self._join(new, now_ns, switch_ns, self._settings.fade_s)
+
+    def _led_over(self, new: ActionChunk, now_ns: int) -> ActionChunk:
+        """Return new rows that begin where the old ones are at ``now_ns``.
+
+        None of the old rows is in force, not even until the next row: they may expire before the
+        new ones. Only how far away they are is taken from them.
+        """
+        if now_ns < new.target0_ns:
+            return new
+        return join_rows(
+            self._plan,
+            new,
+            now_ns=now_ns,
+            switch_ns=now_ns,
+            tau_s=self._settings.fade_s,
+            old_until_ns=new.target0_ns,
+        )

@@ -105,6 +105,13 @@ class WeightedAverage(PlanStrategy):
         super().reset()
         self._client = _Client()
 
+    def drop_rows(self) -> None:
+        """Forget queue and target; the count goes on."""
+        super().drop_rows()
+        self._client.queue = {}
+        self._client.newest_mixed = -1
+        self._client.template = self._client.target = None
+
     @property
     def queue_numbers(self) -> list[int]:
         """Numbers of the actions in the queue, oldest first."""

@@ -12,6 +12,7 @@ namespace vla_ros_core
 {
 
 inline constexpr uint32_t kStampMagic = 0x534C4156;  // "VALS"
+inline constexpr uint16_t kStampVersion = 2;
 
 /// What the control host does with the arm. Mirrors vla_ros.types.ControlMode.
 enum class Mode : uint32_t
@@ -33,8 +34,7 @@ struct LatencyStamp
   uint8_t kind;
   uint8_t clock_domain;
   uint16_t horizon;
-  uint16_t exec_horizon;
-  uint16_t committed_len;
+  float confidence;
   uint8_t clock_id[16];
   uint64_t seq;
   uint64_t parent_seq;
@@ -58,16 +58,15 @@ struct LatencyStamp
   int64_t soft_expire_ns;
   int64_t hard_expire_ns;
   int64_t clock_err_ns;
-  uint16_t task_phase;
-  uint16_t consensus_len;
-  float confidence;
-  uint64_t state_pred_seq;
-  uint8_t reserved[36];
+  uint16_t committed_len;
+  uint8_t reserved[50];
   uint32_t crc32;
 };
 static_assert(sizeof(LatencyStamp) == 256);
 static_assert(offsetof(LatencyStamp, capture_oldest_ns) == 96);
 static_assert(offsetof(LatencyStamp, hard_expire_ns) == 184);
+static_assert(offsetof(LatencyStamp, confidence) == 12);
+static_assert(offsetof(LatencyStamp, committed_len) == 200);
 static_assert(offsetof(LatencyStamp, crc32) == 252);
 
 /// One end-effector target in the base frame. Twist is linear first [m/s, rad/s].

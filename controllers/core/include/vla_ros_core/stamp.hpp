@@ -8,8 +8,6 @@
 namespace vla_ros_core
 {
 
-inline constexpr uint16_t kStampVersion = 1;
-
 /// CRC-32 (as zlib computes it) of all of a stamp but its last field.
 /// Real-time: about 0.1 us, no allocation, noexcept.
 uint32_t stamp_checksum(const LatencyStamp & stamp) noexcept;

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small or large backbone, by deadline and difficulty."""
