@@ -198,9 +198,7 @@ def test_the_executor_runs_a_hooked_policy_as_any_other() -> None:
         result = executor.step(step_ns, replace(make_observation(step_ns).state), "go", 1)
         assert result.segment is not None
         rows = world.log[-1]
-        apart = np.linalg.norm(
-            result.segment.positions[-ROWS:] - rows.command.positions, axis=1
-        )
+        apart = np.linalg.norm(result.segment.positions[-ROWS:] - rows.command.positions, axis=1)
         assert k > 0 or not apart.any()
         assert apart[-1] <= 0.2 * apart[0]  # what the seam adds fades
     assert np.abs(rows.residual).max() > 0.001

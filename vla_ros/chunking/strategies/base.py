@@ -151,7 +151,7 @@ class Strategy(Protocol):
         """Forget every row: a new episode, instruction or authority begins."""
 
     def drop_rows(self) -> None:
-        """Forget the rows, but not what was asked for: they have expired and the arm has stopped."""
+        """Forget the rows, not what was asked for: they have expired and the arm has stopped."""
 
     def request(self, situation: Situation) -> InferenceRequest | None:
         """Return what to infer now, or None to infer nothing."""
