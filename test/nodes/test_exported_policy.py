@@ -61,6 +61,43 @@ print("refused")
 """
 
 
+HANGING = f"""
+import sys, threading
+sys.path.insert(0, {str(UNIT)!r})
+from pathlib import Path
+from onnx_samples import write_split
+import rclpy
+from vla_ros.nodes.executor_node import ExecutorNode
+from vla_ros.policies.onnx import session
+
+class Hanging:
+    def __init__(self, *_):
+        threading.Event().wait()
+
+session.OrtBackend = Hanging
+folder = Path(sys.argv[1])
+write_split(folder)
+options = ["-p", f"policy:=onnx:{{folder}}", "-p", "policy_load_limit_s:=0.1"]
+rclpy.init(args=["--ros-args", *options])
+ExecutorNode().trigger_configure()
+print("configured")
+"""
+
+
+def test_model_whose_session_never_comes_up_ends_its_node(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, str(tmp_path / "policy")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 70, text
+    assert "making a session of tiny/fast does not end" in text
+    assert "configured" not in done.stdout
+
+
 def test_nodes_take_an_export_and_refuse_a_changed_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "policy")],

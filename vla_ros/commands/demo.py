@@ -106,6 +106,7 @@ def _run(demo: DemoConfig, bringup: BringupConfig, processes: Any) -> int:
     folder = make_run_folder(Path(demo.out))
     if bringup.viewer:
         say(f"live view   http://127.0.0.1:{bringup.port}")
+    say(f"policy      {bringup.policy}, slow latency {bringup.slow_latency_ms:g} ms")
     say(f"results     {folder}")
     specs = nodes_for(bringup, prepare_scene(folder / "scene"))
     signal.signal(signal.SIGTERM, _interrupt)
