@@ -21,11 +21,13 @@ from pathlib import Path
 from onnx_samples import write_split
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn as Result
-from vla_ros.errors import ConfigError
+from vla_ros.clock import NS_PER_S
+from vla_ros.errors import ConfigError, StaleDataError
 from vla_ros.nodes.executor_node import ExecutorNode
 from vla_ros.nodes.policy_runner import latent_ring_bytes
 from vla_ros.nodes.task_node import TaskNode
 from vla_ros.nodes.vla_node import SlowNode
+from vla_ros.task import FAILED, STOPPED, Outcome
 
 folder = Path(sys.argv[1])
 write_split(folder)
@@ -42,6 +44,16 @@ values = fast.health().values
 assert "cpu" in values["fast.runs_on"], values
 assert "'green' is not understood" in task._why_not("put the green cube")
 assert task._why_not("put the red cube") == ""
+slow._complete_ns = 1
+assert slow._fresh_frames(NS_PER_S) is None
+try:
+    slow._fresh_frames(3 * NS_PER_S)
+    sys.exit("nobody misses the cameras")
+except StaleDataError as error:
+    task._slow.last_error = str(error)
+failed = task._with_cause(Outcome(FAILED, "not done within 40 s"), None)
+assert failed.reason.startswith("not done within 40 s; slow policy: no image of scene, wrist")
+assert task._with_cause(Outcome(STOPPED, "stop requested"), None).reason == "stop requested"
 for node in (slow, fast, task):
     assert node.trigger_cleanup() == Result.SUCCESS
 slow._policy.latent_bytes = 5 << 20
