@@ -14,7 +14,7 @@ from vla_ros.errors import PolicyError, ShapeError
 from vla_ros.geometry import make_pose, rotation_about_z
 from vla_ros.learning import views
 from vla_ros.learning.delays import LatencyHistogram
-from vla_ros.learning.manifest import ACTIONS, _tensors
+from vla_ros.learning.manifest import ACTIONS, describe_tensors
 from vla_ros.learning.model_config import ModelConfig
 from vla_ros.learning.relative_rows import CHUNK_DT_NS, CHUNK_ROWS, from_chunk
 from vla_ros.learning.state_vector import (
@@ -100,7 +100,7 @@ def test_rows_that_point_nowhere_are_refused():
 
 def test_runtime_shows_the_wrist_image_as_the_model_was_trained_on():
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    small = _tensors(ModelConfig())["fast", "image"]
+    small = describe_tensors(ModelConfig())["fast", "image"]
     shown = np.zeros(small["shape"][1:], dtype=np.uint8)
     seen = dataclasses.replace(frame("wrist_camera", size=224), rgb=image)
     write_image(seen, shown, crop_px=tuple(small["crop_px"]), resize=small["resize"])

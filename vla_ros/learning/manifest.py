@@ -62,7 +62,7 @@ def write_manifest(
     Raises:
         ConfigError: if a file is missing, or a reader would refuse the manifest.
     """
-    tensors = _tensors(config)
+    tensors = describe_tensors(config)
     description = {
         "name": name,
         "kind": kind.value,
@@ -99,7 +99,7 @@ _INPUTS = {
 _OUTPUTS = {"slow": ("latent",), "fast": ("actions", "done"), "chunk": ("actions", "done")}
 
 
-def _tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, Any]]:
+def describe_tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, Any]]:
     """Return what every tensor of every graph is."""
     images = _tensor("images", "uint8", (N_VIEWS, SIDE_PX, SIDE_PX, 3))
     images |= {"cameras": list(CAMERAS), "resize": "none"}
