@@ -37,7 +37,7 @@ class Call:
         now_ns: time of the call; None: when the state was measured.
         latent: of a split policy.
         columns: (H, A) of what else the role asks for: prefix, rows under way, cotangent.
-        numbers: single numbers: prefix rows, flow time.
+        numbers: single numbers: prefix rows, flow time, an age in place of the latent's.
     """
 
     observation: Observation
@@ -247,6 +247,9 @@ class _LatentAge:
     def __call__(self, call: Call) -> Array:
         if call.latent is None:
             raise PolicyError("there is no latent")
+        if Role.LATENT_AGE in call.numbers:
+            self._out[...] = call.numbers[Role.LATENT_AGE]
+            return self._out
         # Clocks of two cameras may differ by a little: nothing is younger than now.
         self._out[...] = max(0, call.latent.stamp.age_ns(call.at_ns)) / NS_PER_S
         return self._out
