@@ -34,9 +34,6 @@ class LearnedCase:
     timeout_s: float = setting(1.0, "a result is given up after", unit="s", ge=0.05, le=60.0)
     camera_hz: float = setting(10.0, "camera rate", unit="Hz", ge=1.0, le=60.0)
     chunk_hz: float = setting(30.0, "steps of the executor", unit="Hz", ge=1.0, le=200.0)
-    fast_latency_ms: float = setting(
-        0.0, "from a step of the fast half to its rows", unit="ms", ge=0.0, le=500.0
-    )
     limit_s: float = setting(12.0, "given up after", unit="s", ge=1.0, le=120.0)
     delay: DelayConfig = field(default_factory=DelayConfig)
     event: EventConfig = field(default_factory=EventConfig)

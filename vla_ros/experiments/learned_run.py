@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.experiments.learned_case import LearnedCase
 from vla_ros.experiments.metering import Meter, MeteredChunk, MeteredFast, MeteredSlow
@@ -24,7 +24,9 @@ from vla_ros.policies.onnx.providers import SessionSettings
 from vla_ros.policies.onnx.session import PolicyRuntime
 from vla_ros.policies.onnx.slow import OnnxSlowPolicy
 from vla_ros.sim.execution import ExecutionConfig
-from vla_ros.sim.lockstep import EpisodeResult, LockstepConfig, LockstepRunner
+
+if TYPE_CHECKING:
+    from vla_ros.sim.lockstep import EpisodeResult, LockstepRunner
 
 CAMERAS = ("scene_camera", "wrist_camera")
 
@@ -78,6 +80,9 @@ def run_case(
 
 
 def _runner_of(case: LearnedCase, parts: Opened, meters: dict[str, Meter]) -> LockstepRunner:
+    # Imported here: what a plan says can be read without MuJoCo.
+    from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
+
     slow = fast = chunk = None
     if parts.chunk is not None:
         chunk = MeteredChunk(parts.chunk, meters["whole"])
@@ -88,7 +93,6 @@ def _runner_of(case: LearnedCase, parts: Opened, meters: dict[str, Meter]) -> Lo
         LockstepConfig(
             camera_hz=case.camera_hz,
             chunk_hz=case.chunk_hz,
-            fast_latency_ms=case.fast_latency_ms,
             max_duration_s=case.limit_s,
             delay=case.delay,
             event=case.event,

@@ -30,7 +30,7 @@ from vla_ros.sim.split_execution import SplitExecution
 from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.sim.virtual_cell import VirtualCell
 from vla_ros.sim.whole_execution import JoinedHalves, WholeExecution
-from vla_ros.types import CameraFrame, Observation, Segment
+from vla_ros.types import CameraFrame, Observation
 
 __all__ = ["EpisodeResult", "LockstepConfig", "LockstepRunner"]
 
@@ -53,13 +53,6 @@ class LockstepConfig:
     slow_latency_ms: float = setting(
         0.0, "what a slow inference takes until its result is there", unit="ms", ge=0.0, le=20000.0
     )
-    fast_latency_ms: float = setting(
-        0.0,
-        "what a step of the fast policy takes until its rows are there",
-        unit="ms",
-        ge=0,
-        le=500,
-    )
     max_duration_s: float = setting(40.0, "give up after", unit="s", ge=1.0, le=600.0)
     delay: DelayConfig | None = None
     event: EventConfig = field(default_factory=EventConfig)
@@ -76,15 +69,6 @@ class LockstepConfig:
     def delays(self) -> DelayConfig:
         """How long inferences take."""
         return self.delay or DelayConfig(mean_ms=self.slow_latency_ms)
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """Rows that the fast policy is still computing."""
-
-    segment: Segment
-    ready_ns: int
-    knew_ns: int  # what happened before may be in them
 
 
 class LockstepRunner:
@@ -165,7 +149,6 @@ class LockstepRunner:
                 trace.add_truth(cell.info, cell.qpos, self._event.goal.cube_colour)
                 if verdict.success:
                     break
-            self._commit_ready()
             observation = self._observe(frames)
             self._execution.look(now_ns, observation)
             if now_ns >= next_chunk_ns:
@@ -188,7 +171,6 @@ class LockstepRunner:
         self._instruction = instruction
         self._event = EpisodeEvent(self._config.event, seed, goal, layout)
         self._carrier: Carrier | None = None
-        self._waiting: _Waiting | None = None
         self._cell.reset(apply_layout(self._cell.info, layout))
         self._episode_id += 1
         self._execution.begin(self._episode_id, seed)
@@ -196,8 +178,6 @@ class LockstepRunner:
     def _next_ns(self, until_ns: int) -> int:
         """Return when there is something to do again, at the latest at ``until_ns``."""
         instants = [until_ns, self._execution.due_ns, self._event.due_ns]
-        if self._waiting is not None:
-            instants.append(self._waiting.ready_ns)
         if self._carrier is not None:
             instants.append(self._cell.now_ns + _CARRYING_STEP_NS)
         return min(instant for instant in instants if instant is not None)
@@ -230,7 +210,6 @@ class LockstepRunner:
         self._instruction = event.goal.text
         self._judge = Judge(cell.info, event.goal)
         rest = self._execution.instruct(cell.now_ns, cell.state())
-        self._waiting = None
         if rest is not None:
             cell.commit(rest)
 
@@ -256,9 +235,9 @@ class LockstepRunner:
         if result.segment is None:
             return
         self._trace.add_step(result)
-        ready_ns = now_ns + round(self._config.fast_latency_ms * NS_PER_MS)
-        self._waiting = _Waiting(result.segment, ready_ns, self._knew_ns())
-        self._commit_ready()
+        self._trace.add_commit(now_ns, self._knew_ns())
+        self._cell.commit(result.segment)
+        self._event.plan(now_ns)
 
     def _knew_ns(self) -> int:
         """Return when images were taken, or words read, that the newest rows are made of."""
@@ -266,12 +245,3 @@ class LockstepRunner:
         if cause is None:
             return 0
         return cause.infer_start_ns if self._event.place is None else cause.capture_oldest_ns
-
-    def _commit_ready(self) -> None:
-        waiting = self._waiting
-        if waiting is None or self._cell.now_ns < waiting.ready_ns:
-            return
-        self._waiting = None
-        self._cell.commit(waiting.segment)
-        self._trace.add_commit(self._cell.now_ns, waiting.knew_ns)
-        self._event.plan(self._cell.now_ns)
