@@ -66,7 +66,7 @@ def run(namespace: argparse.Namespace) -> int:
     if not cells:
         raise ConfigError(f"no cell of {plan.name} has {options.cells!r} in its name")
     if namespace.plan:
-        say(_describe(plan, cells))
+        say(_describe(written, cells))
         return 0
     if not any(arm.is_ours for arm in plan.arms):
         reasons = "; ".join(sorted(set(found.left_out.values())))
