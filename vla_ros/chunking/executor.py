@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class ChunkExecutor:
         buffer: LatentBuffer,
         limits: BrakeLimits | None = None,
         strategy: str = "timed",
+        settings: Any = None,
     ) -> None:
         self._policy = policy
         self._buffer = buffer
@@ -70,7 +72,9 @@ class ChunkExecutor:
             )
         self._answering = policy if isinstance(policy, AnswersRequests) else None
         self._strategy_name = strategy
-        self._planner = ChunkPlanner(make_strategy(strategy, self.capabilities), self._committer)
+        self._planner = ChunkPlanner(
+            make_strategy(strategy, self.capabilities, settings), self._committer
+        )
         self._running: ActionChunk | None = None
         self._newest: ActionChunk | None = None
         self._seq = 0
