@@ -22,6 +22,7 @@ from vla_ros.experiments.run import with_settings
 from vla_ros.learning.manifest import write_manifest
 from vla_ros.learning.split import FIRST_TRAINING_SEED
 from vla_ros.learning.vocabulary import default_vocabulary
+from vla_ros.policies.manifest.schema import Kind
 from vla_ros.policies.timing import CallTiming
 
 PLANS = [name for name in known_plans() if load_plan(name).rig == LEARNED]
@@ -33,7 +34,7 @@ def write_export(folder: Path, kind: str, graphs: tuple[str, ...], content: byte
     for name in graphs:
         (folder / f"{name}.onnx").write_bytes(content)
     (folder / "vocabulary.json").write_text(default_vocabulary().to_json(), "utf-8")
-    write_manifest(folder, "tiny", kind, graphs, TINY, "for tests")
+    write_manifest(folder, "tiny", Kind(kind), graphs, TINY, "for tests")
 
 
 @pytest.fixture
