@@ -26,11 +26,22 @@ from vla_ros.learning.evaluation import (
     to_markdown,
 )
 from vla_ros.learning.split import check_evaluation_seed
+from vla_ros.policies.onnx.load import load_fast, load_slow
+from vla_ros.policies.onnx.providers import CPU, SessionSettings
+from vla_ros.policies.onnx.session import PolicyRuntime
+from vla_ros.policies.registry import (
+    CLASSICAL,
+    DEFAULT_POLICY,
+    EXPORTED,
+    SHIPPED,
+    policy_folder,
+    verify_policy,
+)
 
 if TYPE_CHECKING:
+    from vla_ros.policies.base import FastPolicy, SlowPolicy
     from vla_ros.types import CameraFrame
 
-CLASSICAL = "classical"
 _BATCH = 10
 
 
@@ -38,7 +49,9 @@ _BATCH = 10
 class EvaluateOptions:
     """What is evaluated."""
 
-    policy: str = setting("models/pick-place", f"folder of an export, or {CLASSICAL}")
+    policy: str = setting(
+        DEFAULT_POLICY, f"folder of an export, {', '.join(SHIPPED)}, or {CLASSICAL}"
+    )
     cells: str = setting("all", "names of cells, comma separated, or all")
     first_seed: int = setting(0, "first seed", ge=0, le=10**9)
     seeds: int = setting(500, "number of seeds, the same for every cell", ge=1, le=10**6)
@@ -54,6 +67,16 @@ class EvaluateOptions:
         for seed in (self.first_seed, self.first_seed + self.seeds - 1):
             check_evaluation_seed(seed)
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the export; None for the classical policy."""
+        return None if self.policy == CLASSICAL else policy_folder(self.policy) or Path(self.policy)
+
+    @property
+    def arm(self) -> str:
+        """What the policy is called in the results: the name of its folder."""
+        return CLASSICAL if self.folder is None else self.folder.resolve().name
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
@@ -66,7 +89,9 @@ def run(namespace: argparse.Namespace) -> int:
     cells = choose_cells(options.cells)
     results = Results(Path(options.csv))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    arm = Path(options.policy).name
+    arm = options.arm
+    if options.folder is not None:
+        verify_policy(f"{EXPORTED}{options.folder}")
     jobs = [
         (cell, batch)
         for cell in cells
@@ -94,16 +119,15 @@ def run(namespace: argparse.Namespace) -> int:
 def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence[int]) -> list[Row]:
     """Run some seeds of a cell in this process."""
     # Imported here: the parent needs neither MuJoCo nor OpenGL.
-    from vla_ros.policies.base import FastPolicy, SlowPolicy
     from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
 
     slow: SlowPolicy | None = None
     fast: FastPolicy | None = None
-    if options.policy != CLASSICAL:
-        from vla_ros.learning.onnx_policy import LearnedFastPolicy, LearnedSlowPolicy
-
-        slow = LearnedSlowPolicy(Path(options.policy))
-        fast = LearnedFastPolicy(Path(options.policy), tells_age=not cell.hides_age)
+    if options.folder is not None:
+        # On the CPU with one thread each, so that results do not depend on the machine's devices.
+        runtime = PolicyRuntime(session=SessionSettings(provider=CPU, threads=1))
+        slow = load_slow(options.folder, runtime)
+        fast = load_fast(options.folder, runtime, tells_age=not cell.hides_age)
     config = LockstepConfig(
         camera_hz=options.camera_hz,
         slow_latency_ms=cell.slow_latency_ms,
@@ -125,7 +149,7 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
         goal = cell.judged_goal(seed)
         with closing(runner):
             result = runner.run(seed, cell.told_goal(seed).text, goal.text)
-        row = {"cell": cell.name, "arm": Path(options.policy).name, "choice": 0}
+        row = {"cell": cell.name, "arm": options.arm, "choice": 0}
         row |= {"goal": goal.text} | dataclasses.asdict(result)
         rows.append({name: str(value) for name, value in row.items()})
     return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from vla_ros.chunking.strategies.base import InferenceRequest
 from vla_ros.policies.manifest.files import PolicyFolder
-from vla_ros.policies.manifest.schema import Role
 from vla_ros.policies.onnx.contract import (
     capabilities_of,
     latent_schema_hash,
@@ -19,8 +18,6 @@ from vla_ros.policies.onnx.slow import demand_split
 from vla_ros.policies.timing import CallTiming
 from vla_ros.types import ActionChunk, Latent, Observation
 
-_NOT_TOLD = -1.0  # s; no latent is that old
-
 
 class OnnxFastPolicy:
     """A ``FastPolicy`` of graph ``fast``.
@@ -28,8 +25,8 @@ class OnnxFastPolicy:
     Args:
         folder: a split policy.
         runtime: where and how it runs.
-        tells_age: False tells the graph a negative age: "not known", for policies that were trained
-            to do without it.
+        tells_age: False hides the age of the latent from the graph (``HIDDEN_AGE_S``), to measure
+            what knowing it is worth; for policies that were trained to do without.
 
     Attributes:
         last_rows: what the last call gave: all candidates, scores, uncertainty.
@@ -41,10 +38,14 @@ class OnnxFastPolicy:
     """
 
     def __init__(
-        self, folder: PolicyFolder, runtime: PolicyRuntime | None = None, *, tells_age: bool = True
+        self,
+        folder: PolicyFolder,
+        runtime: PolicyRuntime | None = None,
+        *,
+        tells_age: bool = True,
     ) -> None:
         self.manifest = demand_split(folder.manifest)
-        self._numbers = {} if tells_age else {Role.LATENT_AGE: _NOT_TOLD}
+        self._tells_age = tells_age
         self._maker = RowMaker(folder, runtime or PolicyRuntime())
         latent = latent_tensors(self.manifest.graphs["slow"])
         self.name = self.manifest.name
@@ -84,10 +85,7 @@ class OnnxFastPolicy:
                 rows make no sense.
             StaleDataError: if an image is too old.
         """
-        call = Call(
-            observation=observation, now_ns=now_ns, latent=latent, numbers=dict(self._numbers)
-        )
-        self.last_rows = self._maker.make(call)
+        self.last_rows = self._maker.make(self._call(latent, observation, now_ns))
         return self.last_rows.chunks[0]
 
     def decode_request(
@@ -98,11 +96,11 @@ class OnnxFastPolicy:
         Raises:
             PolicyError: as ``decode``, or if the policy cannot be tied in the way asked for.
         """
-        call = Call(
-            observation=request.observation,
-            now_ns=now_ns,
-            latent=latent,
-            numbers=dict(self._numbers),
-        )
+        call = self._call(latent, request.observation, now_ns)
         self.last_rows = self._maker.answer(call, request)
         return self.last_rows.chunks
+
+    def _call(self, latent: Latent, observation: Observation, now_ns: int) -> Call:
+        return Call(
+            observation=observation, now_ns=now_ns, latent=latent, tells_age=self._tells_age
+        )
