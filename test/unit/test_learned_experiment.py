@@ -28,7 +28,7 @@ from vla_ros.policies.timing import CallTiming
 PLANS = [name for name in known_plans() if load_plan(name).rig == LEARNED]
 
 
-def write_export(folder: Path, kind: str, graphs: tuple[str, ...], content: bytes = b"x") -> None:
+def write_export(folder: Path, kind: Kind, graphs: tuple[str, ...], content: bytes = b"x") -> None:
     """Write an export whose graphs nobody runs."""
     folder.mkdir(parents=True)
     for name in graphs:
@@ -39,8 +39,8 @@ def write_export(folder: Path, kind: str, graphs: tuple[str, ...], content: byte
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    write_export(tmp_path / "tiny", "split", ("slow", "fast"))
-    write_export(tmp_path / "tiny" / "monolithic", "chunk", ("chunk",))
+    write_export(tmp_path / "tiny", Kind.SPLIT, ("slow", "fast"))
+    write_export(tmp_path / "tiny" / "monolithic", Kind.CHUNK, ("chunk",))
     return tmp_path / "tiny"
 
 
@@ -70,9 +70,9 @@ def test_arms_without_their_policy_are_left_out_by_name(name: str, models: Path)
     assert not any("flow" in arm for arm in kept)
     for why in found.left_out.values():
         assert str(models) not in why  # results are published
-    if "consensus (MoH)" in found.left_out:
-        assert "several candidates" in found.left_out["consensus (MoH)"]
-        assert "flow" in found.left_out["RTC, flow policy"]
+    if "correction head (A2C2)" in found.left_out:
+        assert "needs a correction head" in found.left_out["correction head (A2C2)"]
+        assert "no policy folder" in found.left_out["RTC, flow policy"]
 
 
 def test_runs_of_other_weights_are_void(models: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_runs_of_other_weights_are_void(models: Path, tmp_path: Path) -> None:
     assert not found.is_void({"arm": split, "model": found.models[split]})
     assert found.is_void({"arm": split, "model": found.models[one]})
     assert found.is_void({"arm": split})
-    write_export(tmp_path / "other", "split", ("slow", "fast"), b"other weights")
+    write_export(tmp_path / "other", Kind.SPLIT, ("slow", "fast"), b"other weights")
     assert (
         available(load_plan("fast-slow"), tmp_path / "other").models[split] != found.models[split]
     )

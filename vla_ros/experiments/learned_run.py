@@ -99,7 +99,7 @@ def _runner_of(case: LearnedCase, parts: Opened, meters: dict[str, Meter]) -> Lo
         ),
         slow_policy=slow,
         fast_policy=fast,
-        chunk_policy=chunk,
+        policy=chunk,
         whole=case.whole,
         cameras=CAMERAS,
         execution=ExecutionConfig(

@@ -81,7 +81,7 @@ class LockstepRunner:
         cameras: names of the cameras that are drawn.
         strategy: how chunks are joined, by its name in the registry.
         whole: run both halves as one policy whose rows arrive after the latency.
-        chunk_policy: a policy in one piece instead of the halves.
+        policy: a policy in one piece, in place of the halves.
         execution: how rows are executed, in place of ``strategy``; its delays and period are those
             of ``config``.
     """
@@ -95,7 +95,7 @@ class LockstepRunner:
         cameras: Sequence[str] = ("scene_camera",),
         strategy: str = "timed",
         whole: bool = False,
-        chunk_policy: ChunkPolicy | None = None,
+        policy: ChunkPolicy | None = None,
         execution: ExecutionConfig | None = None,
     ) -> None:
         self._config = config or LockstepConfig()
@@ -109,8 +109,8 @@ class LockstepRunner:
         )
         slow, fast = slow_policy or ClassicalSlowPolicy(), fast_policy or ClassicalFastPolicy()
         self._execution: Execution
-        if chunk_policy is not None:
-            self._execution = WholeExecution(chunk_policy, how)
+        if policy is not None:
+            self._execution = WholeExecution(policy, how)
         elif whole:
             self._execution = WholeExecution(JoinedHalves(slow, fast), how)
         else:

@@ -72,7 +72,8 @@ class Trace:
         """Take a step that gave rows."""
         self._ages.append(result.latent_age_ms)
         self._errors.append(abs(result.latent_age_ms - result.latent_age_true_ms))
-        self._seams.append(result.seam_m)
+        if not math.isnan(result.seam_m):
+            self._seams.append(result.seam_m)
 
     def add_event(self, now_ns: int) -> None:
         """Say that something new happened."""

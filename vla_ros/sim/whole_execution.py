@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
 from vla_ros.chunking.commit import ChunkCommitter
 from vla_ros.chunking.executor import StepResult, true_age_ms
 from vla_ros.chunking.planner import ChunkPlanner
+from vla_ros.chunking.rows import end_ns, sample
 from vla_ros.chunking.segment import stamp_chunk
 from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities
 from vla_ros.chunking.strategies.registry import make_strategy
@@ -127,6 +130,8 @@ class WholeExecution:
         self._planner.set_context(self._context, 0, None)
         self._pending: _Answer | None = None
         self._newest: _Answer | None = None
+        self._planned: ActionChunk | None = None
+        self._is_switch = False
         self._seq = 0
 
     def instruct(self, now_ns: int, state: RobotState) -> Segment | None:
@@ -161,7 +166,17 @@ class WholeExecution:
             chunk=planned.rows,
             latent_age_ms=1e-6 * self._newest.cause.stamp.age_ns(now_ns),
             latent_age_true_ms=true_age_ms(self._newest.cause, now_ns),
+            seam_m=self._seam_m(planned.rows, now_ns),
         )
+
+    def _seam_m(self, rows: ActionChunk, now_ns: int) -> float:
+        """Return how far the new rows are from the ones before; NaN if they are the same ones."""
+        old, self._planned = self._planned, rows
+        is_switch, self._is_switch = self._is_switch, False
+        if old is None or not is_switch or now_ns > end_ns(old):
+            return float("nan")
+        at = np.array([now_ns])
+        return float(np.linalg.norm(sample(rows, at).positions - sample(old, at).positions))
 
     def _deliver(self, now_ns: int) -> None:
         answer = self._pending
@@ -172,7 +187,7 @@ class WholeExecution:
             self._planner.give_up(answer.request)
             return
         self._planner.offer(answer.chunks, answer.request, answer.stamp, now_ns)
-        self._newest = answer
+        self._newest, self._is_switch = answer, True
         self.counts.add_chunk(now_ns)
 
     def _infer(self, now_ns: int, request: InferenceRequest) -> _Answer:
