@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 SLOW_POLICIES = ("classical",)
 FAST_POLICIES = ("classical",)
 EXPORTED = "onnx:"
-ALLOWED = "one of classical, onnx:<folder of an export>, or the path of a manifest.yaml"
+REMOTE = "remote:"
+ALLOWED = (
+    "one of classical, onnx:<folder of an export>, the path of a manifest.yaml, "
+    "or remote:<address of a server>"
+)
 _MANIFEST = "manifest.yaml"
 
 
@@ -29,6 +33,11 @@ def resolve_policy_name(name: str) -> str:
     """
     if name in SLOW_POLICIES:
         return name
+    if name.startswith(REMOTE):
+        from vla_ros.policies.remote.link import parse_address
+
+        parse_address(name.removeprefix(REMOTE))
+        return name
     folder = _folder_of(name)
     if folder is None:
         raise ConfigError(f"policy must be {ALLOWED}, got {name!r}")
@@ -41,16 +50,22 @@ def make_slow_policy(name: str, runtime: PolicyRuntime | None = None) -> SlowPol
     """Return a new slow policy.
 
     Args:
-        name: one of ``SLOW_POLICIES``, ``onnx:<folder>`` or the path of a ``manifest.yaml``.
+        name: one of ``SLOW_POLICIES``, ``onnx:<folder>``, the path of a ``manifest.yaml``, or
+            ``remote:<address>``.
         runtime: where and how an export runs.
 
     Raises:
         ConfigError: if there is none of this name, or its export is refused.
+        PolicyError: if nobody serves it.
     """
     if name == "classical":
         from vla_ros.policies.classical_slow import ClassicalSlowPolicy
 
         return ClassicalSlowPolicy()
+    if name.startswith(REMOTE):
+        from vla_ros.policies.remote.client import RemoteSlowPolicy
+
+        return RemoteSlowPolicy(name.removeprefix(REMOTE))
     folder = _folder_of(name)
     if folder is None:
         raise ConfigError(f"slow policy must be {ALLOWED}, got {name!r}")
@@ -63,7 +78,8 @@ def make_fast_policy(name: str, runtime: PolicyRuntime | None = None) -> FastPol
     """Return a new fast policy.
 
     Args:
-        name: one of ``FAST_POLICIES``, ``onnx:<folder>`` or the path of a ``manifest.yaml``.
+        name: one of ``FAST_POLICIES``, ``onnx:<folder>``, the path of a ``manifest.yaml``, or
+            ``remote:<address>``.
         runtime: where and how an export runs.
 
     Raises:
@@ -73,6 +89,10 @@ def make_fast_policy(name: str, runtime: PolicyRuntime | None = None) -> FastPol
         from vla_ros.policies.classical_fast import ClassicalFastPolicy
 
         return ClassicalFastPolicy()
+    if name.startswith(REMOTE):
+        from vla_ros.policies.remote.client import RemoteFastPolicy
+
+        return RemoteFastPolicy(name.removeprefix(REMOTE))
     folder = _folder_of(name)
     if folder is None:
         raise ConfigError(f"fast policy must be {ALLOWED}, got {name!r}")
