@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vla_ros.bench.build import load_law_bench
+from vla_ros.bench.cached_trunk import measure_cached_trunk
 from vla_ros.bench.data import measure_recording
 from vla_ros.bench.feature_cache import measure_feature_cache
 from vla_ros.bench.handover import measure_handovers
@@ -84,6 +85,10 @@ def run(namespace: argparse.Namespace) -> int:
             has_both = (policy / MANIFEST).is_file() and checkpoint.is_file()
             export = (policy, checkpoint) if has_both else (None, None)
             results += measure_torch(options.repeats, *export)
+            if has_both:
+                results += measure_cached_trunk(options.repeats, policy, checkpoint)
+            else:
+                say(f"policy.cached_trunk_*: skipped, without {policy} and {checkpoint}")
     path = Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n", encoding="utf-8")

@@ -29,6 +29,9 @@ class BenchOptions:
     checkpoint: str = setting(
         "", "what the export was made from: time PyTorch eager beside it, on the CPU"
     )
+    cache: bool = setting(
+        False, "with a checkpoint: also the trunk with a cache, on rendered images"
+    )
     beside_name: str = setting("torch", "what that runtime is called in the results")
     out: str = setting("", "file for the results, JSON")
 
@@ -90,6 +93,12 @@ def run(namespace: argparse.Namespace) -> int:
                 f"(p50 of {parts}; n = {times.n})"
             )
             results.append(asdict(times))
+    if options.cache and options.checkpoint:
+        from vla_ros.bench.cached_trunk import measure_cached_trunk
+
+        for result in measure_cached_trunk(options.repeats, folder.path, Path(options.checkpoint)):
+            say(result.text())
+            results.append(asdict(result))
     if options.out:
         path = Path(options.out)
         path.parent.mkdir(parents=True, exist_ok=True)
