@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
 import time
@@ -110,7 +112,14 @@ class ServerProcess:
         self.kill()
 
 
+def limit_resources() -> None:
+    """Two cores and 2 GiB for a server: a stand-in for a small computer, not a measurement."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+
+
 if __name__ == "__main__":
+    limit_resources()
     with listen(sys.argv[2]) as listener:
         sys.stdout.write(READY + "\n")
         sys.stdout.flush()

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from policy_stubs import CAMERA, DECODERS, SAMPLES, observations
+from policy_stubs import CAMERA, DECODERS, SAMPLES, BlobSlow, observations
 from served_policies import READY, ServerProcess
 from test_policy_around import LATENT, AbleFast, prefix_of, request
 
@@ -253,6 +254,29 @@ def test_questions_that_make_no_sense_are_answered_by_errors() -> None:
         Message("nothing", {}),
     ):
         assert server.answer(question).kind == "error"
+
+
+def test_a_fast_half_does_not_wait_for_the_slow_one_of_the_same_server() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Waiting(BlobSlow):
+        def encode(self, observation):
+            begun.set()
+            assert go_on.wait(30.0)
+            return super().encode(observation)
+
+    server = PolicyServer(slow=Waiting(), fast=AbleFast())
+    values, tensors = put_observation(observations()[0])
+    slow = Message("encode", {**values, "part": "slow"}, tensors)
+    answers: list[Message] = []
+    thread = threading.Thread(target=lambda: answers.append(server.answer(slow)))
+    thread.start()
+    assert begun.wait(30.0)
+    assert server.answer(Message("describe", {"part": "fast"})).kind == "described"
+    assert answers == []
+    go_on.set()
+    thread.join()
+    assert answers[0].kind == "tensors"
 
 
 def test_instructions_that_are_not_understood_say_so() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.bench.feature_cache import observation_for_bench
 from vla_ros.bench.measurement import Measurement, compared
@@ -40,6 +41,8 @@ _LOW_RAD = (0.0, 0.3, 0.0, -2.5, 0.0, 2.8, 0.79)
 _SWING_RAD, _SWING_IMAGES = 0.4, 60
 _INSTRUCTION = "put the red cube in the cyan bowl"
 _CUBE = "red"
+
+Latent = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,19 @@ def teleports(
             continue
         cached.reset()
         cached.encode(before)
-        latent = np.asarray(cached.encode(after)["latent"])
-        right = np.asarray(whole.encode(after)["latent"])
+        latent = _latent(cached, after)
+        right = _latent(whole, after)
         done += 1
         seen += bool((cached.written & differs).sum() == differs.sum())
         largest_m = max(largest_m, _places_apart(latent, right))
     return Teleports(seen, done, largest_m)
 
 
-def _places_apart(a: Any, b: Any) -> float:
+def _latent(policy: SlowPolicy, observation: Observation) -> Latent:
+    return np.asarray(policy.encode(observation)["latent"], dtype=np.float32)
+
+
+def _places_apart(a: Latent, b: Latent) -> float:
     """Return how far apart two latents say that what is to be picked is [m]."""
     difference = a.astype(float) - b.astype(float)
     return float(PLACE_SCALE_M * np.linalg.norm(difference[0, PICK_SLOT, :2]))
@@ -125,7 +132,7 @@ def _measure(
         latents = []
         for policy, taken in zip((cached, whole), times, strict=True):
             start_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
-            latents.append(np.asarray(policy.encode(observation)["latent"], dtype=np.float32))
+            latents.append(_latent(policy, observation))
             cpu_ms = (time.thread_time_ns() - cpu_ns) * 1e-6
             taken.append(((time.perf_counter_ns() - start_ns) * 1e-6, cpu_ms))
         if k:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers questions for a policy: one at a time, in the order they come, each once."""
+"""Answers questions for a policy: of each of its parts one at a time, in the order they come."""
 
 from __future__ import annotations
 
 import select
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -33,7 +34,7 @@ SLOW, FAST, CHUNK = "slow", "fast", "chunk"
 ERRORS: dict[str, type[VlaRosError]] = {
     e.__name__: e for e in (PolicyError, InstructionError, StaleDataError)
 }
-_REQUEST_S = 5.0
+_LOOK_S = 0.1
 
 
 class PolicyServer:
@@ -43,7 +44,7 @@ class PolicyServer:
         slow, fast, chunk: the parts of the policy that are served.
         now_ns: reads the clock [ns], for durations.
 
-    Thread-safety: one thread.
+    Thread-safety: any; questions to one part wait for each other, not for those to another.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class PolicyServer:
     ) -> None:
         self._slow, self._fast, self._chunk = slow, fast, chunk
         self._parts: dict[str, Any] = {SLOW: slow, FAST: fast, CHUNK: chunk}
+        self._locks = {part: threading.Lock() for part in self._parts}
         self._now_ns = now_ns
 
     def answer(self, question: Message) -> Message:
         """Return the answer; an error of the policy is one, too."""
         try:
-            return self._answer(question)
+            with self._locks[question.values["part"]]:
+                return self._answer(question)
         except VlaRosError as error:
             name = type(error).__name__ if type(error).__name__ in ERRORS else "PolicyError"
             return Message("error", {"error": name, "text": str(error)})
@@ -135,33 +138,32 @@ def _describe(of: str, policy: Any) -> dict[str, Any]:
 def serve(
     server_for: Callable[[], PolicyServer], listener: socket.socket, is_over: Callable[[], bool]
 ) -> None:
-    """Answer until ``is_over``; clients come and go.
+    """Answer until ``is_over``; clients come and go, each has a thread.
 
     ``server_for`` is asked at every connection: the same one again where clients share a policy,
-    as the two halves of a runtime do. One question is answered at a time. A client that has left
-    gets no answer, and one that sends what is no message is hung up on.
+    as the two halves of a runtime do. A client that has left gets no answer, and one that sends
+    what is no message is hung up on.
     """
-    links: dict[socket.socket, tuple[PolicyServer, SocketLink]] = {}
     while not is_over():
-        ready = select.select([listener, *links], [], [], 0.1)[0]
-        for connection in ready:
-            if connection is listener:
-                accepted, _ = listener.accept()
-                links[accepted] = (server_for(), SocketLink(accepted))
-            elif not _serve_one(*links[connection]):
-                links.pop(connection)[1].close()
+        if select.select([listener], [], [], _LOOK_S)[0]:
+            link = SocketLink(listener.accept()[0])
+            threading.Thread(
+                target=_converse, args=(server_for(), link, is_over), daemon=True
+            ).start()
 
 
-def _serve_one(server: PolicyServer, link: SocketLink) -> bool:
-    """Answer what has come; return whether the client is still there."""
+def _converse(server: PolicyServer, link: SocketLink, is_over: Callable[[], bool]) -> None:
+    """Answer one client until it has left."""
     try:
-        data = link.receive(_REQUEST_S)
-        if data is None:
-            return False
-        question = Message.from_bytes(data)
-        answer = server.answer(question)
-        number = {"number": question.values.get("number", 0)}
-        link.send(Message(answer.kind, {**answer.values, **number}, answer.tensors).to_bytes())
+        while not is_over():
+            data = link.receive(_LOOK_S)
+            if data is None:
+                continue
+            question = Message.from_bytes(data)
+            answer = server.answer(question)
+            values = {**answer.values, "number": question.values.get("number", 0)}
+            link.send(Message(answer.kind, values, answer.tensors).to_bytes())
     except VlaRosError:
-        return False
-    return True
+        return  # it has left, or does not speak our language
+    finally:
+        link.close()
