@@ -33,7 +33,8 @@ class StepResult:
         segment, chunk: what to execute, or None with ``starved_reason`` saying why.
         latent_age_ms: age of the oldest image behind the latent, NaN without one.
         latent_age_true_ms: the same, read from the tick code inside the image; NaN without one.
-        seam_m: distance between the running plan and the new one at the moment of the switch.
+        seam_m: distance between the running plan and the new one at the moment of the switch;
+            NaN if no rows were switched.
     """
 
     segment: Segment | None = None

@@ -9,6 +9,7 @@ import importlib
 _SUBCOMMANDS = {
     "demos": "let the scripted expert demonstrate the task in simulation, with noise",
     "train": "train both halves together on the demonstrations",
+    "train-flow": "train a flow head on a trained policy, for strategies that guide denoising",
     "export": "write a trained policy as ONNX graphs with their manifest",
     "evaluate": "measure success in virtual time, on layouts never trained on",
     "card": "write the model card from what was measured",
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     subparsers = parser.add_subparsers(dest="subcommand", metavar="subcommand", required=True)
     for name, text in _SUBCOMMANDS.items():
-        module = importlib.import_module(f"vla_ros.commands.policy_{name}")
+        module = importlib.import_module(f"vla_ros.commands.policy_{name.replace('-', '_')}")
         sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         module.add_arguments(sub)
         sub.set_defaults(run_subcommand=module.run)

@@ -28,6 +28,7 @@ from vla_ros.learning.evaluation import (
 from vla_ros.learning.split import check_evaluation_seed
 
 if TYPE_CHECKING:
+    from vla_ros.chunking.strategies.base import PolicyCapabilities
     from vla_ros.types import CameraFrame
 
 CLASSICAL = "classical"
@@ -63,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Run what is missing and show all of it."""
     options = read_options(namespace, EvaluateOptions)
-    cells = choose_cells(options.cells)
+    able = _capabilities(options.policy)
+    cells = choose_cells(options.cells, able)
     results = Results(Path(options.csv))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     arm = Path(options.policy).name
@@ -95,11 +97,19 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
     """Run some seeds of a cell in this process."""
     # Imported here: the parent needs neither MuJoCo nor OpenGL.
     from vla_ros.policies.base import FastPolicy, SlowPolicy
+    from vla_ros.sim.execution import OnePiece, Whole
     from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
 
     slow: SlowPolicy | None = None
     fast: FastPolicy | None = None
-    if options.policy != CLASSICAL:
+    whole: Whole | None = None
+    if cell.joined_by:
+        from vla_ros.policies.manifest.files import open_policy
+        from vla_ros.policies.onnx.chunk import OnnxChunkPolicy
+
+        policy = OnnxChunkPolicy(open_policy(Path(options.policy)))
+        whole = OnePiece(policy, policy.max_age_s)
+    elif options.policy != CLASSICAL:
         from vla_ros.learning.onnx_policy import LearnedFastPolicy, LearnedSlowPolicy
 
         slow = LearnedSlowPolicy(Path(options.policy))
@@ -121,6 +131,7 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
             cameras=("scene_camera", "wrist_camera"),
             strategy=cell.strategy,
             whole=cell.is_naive,
+            policy=whole,
         )
         goal = cell.judged_goal(seed)
         with closing(runner):
@@ -129,6 +140,18 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
         row |= {"goal": goal.text} | dataclasses.asdict(result)
         rows.append({name: str(value) for name, value in row.items()})
     return rows
+
+
+def _capabilities(policy: str) -> PolicyCapabilities | None:
+    """Return what a policy in one piece can do; None if it is split or classical."""
+    if policy == CLASSICAL:
+        return None
+    from vla_ros.policies.manifest.files import open_policy
+    from vla_ros.policies.manifest.schema import Kind
+    from vla_ros.policies.onnx.contract import capabilities_of
+
+    manifest = open_policy(Path(policy)).manifest
+    return capabilities_of(manifest) if manifest.kind is Kind.CHUNK else None
 
 
 def blank(frames: dict[str, CameraFrame]) -> dict[str, CameraFrame]:

@@ -7,8 +7,8 @@ Normalisation is inside the graphs: they take pixels, token numbers and SI units
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +40,17 @@ Inputs = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One graph: its file, its function of tensors, names of what goes in and out."""
+    """One graph: its file, its function of tensors, names of what goes in and out.
+
+    Attributes:
+        drawn: makes inputs up that are not among those of ``sample_inputs``.
+    """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     function: Callable[..., tuple[Tensor, ...]]
+    drawn: Mapping[str, Callable[[np.random.Generator], NDArray[Any]]] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -90,6 +95,7 @@ def sample_inputs(spec: GraphSpec, config: ModelConfig, seed: int) -> Inputs:
         "latent_age_s": random.uniform(0.0, 4.0, (1, 1)).astype(np.float32),
         "state": (centre + scale * random.normal(size=(1, STATE_SIZE))).astype(np.float32),
     }
+    known |= {name: draw(random) for name, draw in spec.drawn.items()}
     return {name: known[name] for name in spec.inputs}
 
 
@@ -144,19 +150,13 @@ def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]
         ConfigError: if the checkpoint is damaged or not of this model.
         PolicyError: if a graph differs from PyTorch by more than 1e-4.
     """
-    weights, config, words = _read_weights(load_checkpoint(checkpoint))
+    weights, config, words = read_weights(load_checkpoint(checkpoint))
     differences = {}
     for spec in graph_specs(weights, config):
         where = folder / "monolithic" if spec.name == "chunk" else folder
         where.mkdir(parents=True, exist_ok=True)
         (where / VOCABULARY_FILE).write_text(words.to_json(), encoding="utf-8")
-        path = export_graph(spec, config, where)
-        differences[spec.name] = largest_difference(spec, config, path)
-        if not differences[spec.name] <= LARGEST_DIFFERENCE:
-            raise PolicyError(
-                f"{path.name} differs from PyTorch by {differences[spec.name]:.2e}, "
-                f"at most {LARGEST_DIFFERENCE:.0e} allowed"
-            )
+        differences[spec.name] = export_and_compare(spec, config, where)
     write_manifest(folder, name, "split", ("slow", "fast"), config, _ABOUT)
     write_manifest(
         folder / "monolithic", f"{name}-monolithic", "chunk", ("chunk",), config, _ABOUT_WHOLE
@@ -164,21 +164,52 @@ def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]
     return differences
 
 
-def _read_weights(checkpoint: Checkpoint) -> tuple[Arrays, ModelConfig, Vocabulary]:
-    """Return the averaged weights, their sizes and the words."""
+def export_and_compare(spec: GraphSpec, config: ModelConfig, folder: Path) -> float:
+    """Write one graph and return its largest difference to PyTorch.
+
+    Raises:
+        PolicyError: if it is more than 1e-4.
+    """
+    path = export_graph(spec, config, folder)
+    difference = largest_difference(spec, config, path)
+    if not difference <= LARGEST_DIFFERENCE:
+        raise PolicyError(
+            f"{path.name} differs from PyTorch by {difference:.2e}, "
+            f"at most {LARGEST_DIFFERENCE:.0e} allowed"
+        )
+    return difference
+
+
+def read_weights(
+    checkpoint: Checkpoint, group: str = "average"
+) -> tuple[Arrays, ModelConfig, Vocabulary]:
+    """Return a policy's averaged weights, their sizes and the words.
+
+    Args:
+        checkpoint: of a training.
+        group: where the weights are; of a flow head's: "frozen".
+
+    Raises:
+        ConfigError: if they are not there or not those of the model.
+    """
     try:
         config = ModelConfig(**checkpoint.settings["model"])
         words = Vocabulary(tuple(checkpoint.settings["words"]))
     except (KeyError, TypeError) as error:
         raise ConfigError(f"the checkpoint does not say what was trained: {error}") from error
-    prefix = "average:"
-    weights = {
+    weights = weights_of(checkpoint, group)
+    check_arrays(weights, model_shapes(config))
+    return weights, config, words
+
+
+def weights_of(checkpoint: Checkpoint, group: str) -> Arrays:
+    """Return the arrays of a group by their names in the model."""
+    prefix = f"{group}:"
+    return {
         name.removeprefix(prefix): values
         for name, values in checkpoint.arrays.items()
         if name.startswith(prefix)
     }
-    check_arrays(weights, model_shapes(config))
-    return weights, config, words
 
 
 def _module(spec: GraphSpec) -> torch.nn.Module:

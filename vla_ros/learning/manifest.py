@@ -44,7 +44,7 @@ def write_manifest(
         config: sizes of the model.
         about: what a person should know of it.
     """
-    tensors = _tensors(config)
+    tensors = describe_tensors(config)
     described = {
         graph: {
             "file": f"{graph}.onnx",
@@ -62,17 +62,7 @@ def write_manifest(
         "max_age_s": MAX_AGE_S,
         "normalisation_sha256": normalisation_sha256(),
         "graphs": described,
-        "actions": {
-            "rows": CHUNK_ROWS,
-            "dt_s": 1e-9 * CHUNK_DT_NS,
-            "first_row_s": 0.0,
-            "anchor": "reference",
-            "position": "relative_base",
-            "rotation": "relative_base",
-            "rotation_format": "yaw_sin_cos",
-            "gripper": "width_m",
-            "gripper_range_m": [0.0, 0.08],
-        },
+        "actions": describe_actions(),
         "abilities": {"age_input": kind == "split"},
         "rates": {"slow_hz": 10.0, "fast_hz": 30.0},
         "files": {VOCABULARY_FILE: file_sha256(folder / VOCABULARY_FILE)},
@@ -129,7 +119,22 @@ _INPUTS = {
 _OUTPUTS = {"slow": ("latent",), "fast": ("actions", "done"), "chunk": ("actions", "done")}
 
 
-def _tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, Any]]:
+def describe_actions() -> dict[str, Any]:
+    """Return what the columns of the actions are."""
+    return {
+        "rows": CHUNK_ROWS,
+        "dt_s": 1e-9 * CHUNK_DT_NS,
+        "first_row_s": 0.0,
+        "anchor": "reference",
+        "position": "relative_base",
+        "rotation": "relative_base",
+        "rotation_format": "yaw_sin_cos",
+        "gripper": "width_m",
+        "gripper_range_m": [0.0, 0.08],
+    }
+
+
+def describe_tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, Any]]:
     """Return what every tensor of every graph is."""
     images = _tensor("images", "uint8", (N_VIEWS, SIDE_PX, SIDE_PX, 3))
     images |= {"cameras": list(CAMERAS), "resize": "none"}

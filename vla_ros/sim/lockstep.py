@@ -7,6 +7,7 @@ one machine, whatever else runs there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,13 @@ from vla_ros.policies.base import FastPolicy, SlowPolicy
 from vla_ros.policies.classical_fast import ClassicalFastPolicy
 from vla_ros.policies.classical_slow import ClassicalSlowPolicy
 from vla_ros.policies.instruction import parse_instruction
-from vla_ros.sim.execution import Execution, SplitExecution, WholeExecution
+from vla_ros.sim.execution import (
+    Execution,
+    SplitExecution,
+    TwoHalves,
+    Whole,
+    WholeExecution,
+)
 from vla_ros.sim.judge import Judge
 from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.sim.virtual_cell import VirtualCell
@@ -71,6 +78,10 @@ class LockstepRunner:
         cameras: names of the cameras that are drawn.
         strategy: how chunks are joined, by its name in the registry.
         whole: run both halves as one policy whose rows arrive after the latency.
+        policy: a policy in one piece, in place of the halves.
+
+    Raises:
+        ConfigError: if the policy lacks what the strategy needs.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class LockstepRunner:
         cameras: Sequence[str] = ("scene_camera",),
         strategy: str = "timed",
         whole: bool = False,
+        policy: Whole | None = None,
     ) -> None:
         self._config = config or LockstepConfig()
         self._filter_frames = filter_frames
@@ -89,8 +101,9 @@ class LockstepRunner:
         slow, fast = slow_policy or ClassicalSlowPolicy(), fast_policy or ClassicalFastPolicy()
         latency_ns = int(self._config.slow_latency_ms * NS_PER_MS)
         self._execution: Execution
-        if whole:
-            self._execution = WholeExecution(slow, fast, latency_ns, strategy)
+        if whole or policy is not None:
+            answering = policy or TwoHalves(slow, fast)
+            self._execution = WholeExecution(answering, latency_ns, strategy)
         else:
             period_ns = int(NS_PER_S / self._config.camera_hz)
             self._execution = SplitExecution(slow, fast, latency_ns, period_ns, strategy)
@@ -177,7 +190,8 @@ class _Trace:
     def add(self, age_ms: float, true_age_ms: float, seam_m: float) -> None:
         self._ages.append(age_ms)
         self._errors.append(abs(age_ms - true_age_ms))
-        self._seams.append(seam_m)
+        if not math.isnan(seam_m):
+            self._seams.append(seam_m)
 
     def result(
         self,
