@@ -33,9 +33,9 @@ class ScatterConfig:
     """How labels scatter, as ways of a demonstrator would (``flow_data.scatter``)."""
 
     way_share: float = setting(
-        0.08, "deviation at the last row, as a share of the way to it", ge=0.0, le=0.5
+        0.05, "deviation at the last row per axis, as a share of the way to it", ge=0.0, le=0.5
     )
-    turn_share: float = setting(0.08, "the same of the turn", ge=0.0, le=0.5)
+    turn_share: float = setting(0.05, "the same of the turn", ge=0.0, le=0.5)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -58,7 +58,7 @@ class FlowTrainingConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     scatter: ScatterConfig = field(default_factory=ScatterConfig)
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(frame_steps=24))
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-3))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-3))
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -91,7 +91,8 @@ def flow_graphs(weights: Arrays, config: ModelConfig, flow: FlowConfig) -> tuple
         wrist = images_to_float(small_wrist(image))
         out = run_expert(p, config, latent, 0.0 * state[:, :1], state, wrist)
         told = told_of(p, to_model(out.actions), seen_by_flow(out, state))
-        rows = sample(p, flow, noise.reshape(flow.candidates, *_ROWS), told)
+        n = flow.candidates
+        rows = sample(p, flow, noise.reshape(n, *_ROWS), told.repeated(n))
         seen = (told.base, told.spread, told.condition)
         return to_actions(rows).reshape(noise.shape), done_of(out), *seen
 

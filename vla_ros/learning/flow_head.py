@@ -42,7 +42,7 @@ _GATES = 5 + 6 + 3
 _TIMES = 3
 _LARGEST = 10.0  # of what the network is handed
 _LEFT = 1e-3  # smallest 1 - t that is divided by
-_SEEN = 96
+_SEEN, _TIME = 96, 32
 _LEAST, _MOST = 0.005, 3.0  # of s
 
 
@@ -60,6 +60,11 @@ class Told:
     spread: Tensor
     condition: Tensor
 
+    def repeated(self, n: int) -> Told:
+        """Return the same for n samples of one call."""
+        parts = (self.base, self.spread, self.condition)
+        return Told(*(part.expand(n, *part.shape[1:]) for part in parts))
+
 
 def flow_shapes(config: ModelConfig, flow: FlowConfig) -> Shapes:
     """Return the weights of the head."""
@@ -69,6 +74,8 @@ def flow_shapes(config: ModelConfig, flow: FlowConfig) -> Shapes:
         **linear("flow/condition", _SEEN, flow.condition),
         **linear("flow/spread", flow.condition, _VALUES, small=True),
         **linear("flow/in", _VALUES + CHUNK_ROWS + _TIMES + flow.condition, h),
+        **linear("flow/time0", _TIMES, _TIME),
+        **linear("flow/time", _TIME, 2 * h, small=True),
         **linear("flow/mid0", h, h),
         **linear("flow/mid1", h, h),
         **linear("flow/out", h, _VALUES, small=True),
@@ -168,10 +175,12 @@ def network(p: Weights, u: Tensor, t: Tensor, n_prefix: Tensor, condition: Tenso
     # What lies far off, as a prefix of a plan that was wrong, is not taken at its word.
     told = (_LARGEST * (u / _LARGEST).tanh()).flatten(1)
     clean = prefix_mask(n_prefix, u).squeeze(-1)
-    times = [t, t.square(), ((1.0 - t + 0.01) / (t + 0.01)).log()]
-    y = silu(affine(p, "flow/in", join([told, clean, *times, condition])))
-    for i in range(2):
-        y = y + silu(affine(p, f"flow/mid{i}", y))
+    times = join([t, t.square(), ((1.0 - t + 0.01) / (t + 0.01)).log()])
+    # What a deviation means depends on the time: it is noise first and a way to go in the end.
+    gains = affine(p, "flow/time", silu(affine(p, "flow/time0", times))).chunk(2, dim=-1)
+    y = silu(affine(p, "flow/in", join([told, clean, times, condition])))
+    for i, gain in enumerate(gains):
+        y = y + silu(affine(p, f"flow/mid{i}", (1.0 + gain) * y))
     return affine(p, "flow/out", y).reshape(-1, CHUNK_ROWS, ACTION_SIZE)
 
 

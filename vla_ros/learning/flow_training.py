@@ -89,7 +89,7 @@ class FlowTraining:
             losses = self._losses({**self._optimizer.weights, **spread}, self.step)
             norm = self._optimizer.update(losses["flow"] + losses["fit"], c.steps)
             told = {name: float(value.detach()) for name, value in losses.items()}
-            tell(self.step, {"loss": sum(told.values()), **told, "gradient": norm})
+            tell(self.step, {"loss": told["flow"], "fit": told["fit"], "gradient": norm})
 
     def check(self) -> dict[str, float]:
         """Return what samples of the averaged weights are like, on demonstrations not trained on.
