@@ -48,7 +48,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (SHARE, ["package.xml"]),
-        *shared_files("launch", "config", "urdf"),
+        *shared_files("launch", "config", "urdf", "models"),
     ],
     install_requires=["numpy", "pyyaml"],
     # What policy servers of others speak, for vla_ros/bench/buffer_experiment.py only.

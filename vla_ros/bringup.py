@@ -13,7 +13,7 @@ from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
 from vla_ros.errors import ConfigError
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
-from vla_ros.policies.registry import ALLOWED, resolve_policy_name
+from vla_ros.policies.registry import ALLOWED, DEFAULT_POLICY, resolve_policy_name
 from vla_ros.sim.prepare import SceneFiles
 
 PACKAGE = "vla_ros"
@@ -35,7 +35,7 @@ class BringupConfig:
         "what is around the arm: a table with cubes, bowls and cameras, or none",
         choices=SCENES,
     )
-    policy: str = setting("classical", f"slow and fast policy: {ALLOWED}")
+    policy: str = setting(DEFAULT_POLICY, f"slow and fast policy: {ALLOWED}")
     policy_provider: str = setting(AUTO, "where the graphs of an export run", choices=PROVIDERS)
     policy_threads: int = setting(1, "their threads on the CPU, each", ge=1, le=64)
     strategy: str = setting(
@@ -68,8 +68,9 @@ class BringupConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        # Absolute: the nodes start in other folders.
-        object.__setattr__(self, "policy", resolve_policy_name(self.policy))
+        if self.scene != "none":  # around a bare arm nothing runs a policy
+            # Absolute: the nodes start in other folders.
+            object.__setattr__(self, "policy", resolve_policy_name(self.policy))
         robot, simulated = load_robot(self.robot), load_robot(SIMULATED)
         if self.scene == "table" and robot.joint_names != simulated.joint_names:
             raise ConfigError(

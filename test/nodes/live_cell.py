@@ -68,9 +68,9 @@ class LiveCell:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         domain, self._lock = take_domain()
-        self.config = BringupConfig(
-            shm_prefix=f"vla_ros.d{domain}.test", record=False, viewer=False, **settings
-        )
+        # The classical policy unless asked otherwise: it always finishes, and needs no weights.
+        settings = {"policy": "classical", "record": False, "viewer": False} | settings
+        self.config = BringupConfig(shm_prefix=f"vla_ros.d{domain}.test", **settings)
         os.environ.update(run_environment(domain))
         remove_shared_memory(self.config.shm_prefix)
         rclpy.init(domain_id=domain, signal_handler_options=rclpy.SignalHandlerOptions.NO)

@@ -55,7 +55,9 @@ class Client:
 
     def __init__(self, folder: Path) -> None:
         domain, self._lock = take_domain()
-        config = BringupConfig(shm_prefix=f"vla_ros.d{domain}.test", record=False, viewer=False)
+        config = BringupConfig(
+            shm_prefix=f"vla_ros.d{domain}.test", policy="classical", record=False, viewer=False
+        )
         self.prefix = config.shm_prefix
         os.environ.update(run_environment(domain))
         remove_shared_memory(self.prefix)

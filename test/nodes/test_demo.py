@@ -23,6 +23,7 @@ pytest.importorskip("mujoco")
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 SHM = Path("/dev/shm")
+CLASSICAL = ("--policy", "classical")  # always finishes, and needs no weights
 
 
 def demo_command(out: Path, *options: str) -> list[str]:
@@ -58,7 +59,7 @@ def assert_independent_readers_agree(bag: Path) -> None:
 def test_demo_leaves_results_and_no_shared_memory(tmp_path: Path) -> None:
     before = {path.name for path in SHM.glob("vla_ros.d*.fr3.*")}
     done = subprocess.run(
-        demo_command(tmp_path, "--episodes", "1", "--no-video", "--slow-latency-ms", "100"),
+        demo_command(tmp_path, *CLASSICAL, "--episodes=1", "--no-video", "--slow-latency-ms=100"),
         capture_output=True,
         text=True,
         timeout=90,
@@ -76,9 +77,28 @@ def test_demo_leaves_results_and_no_shared_memory(tmp_path: Path) -> None:
     assert {path.name for path in SHM.glob("vla_ros.d*.fr3.*")} <= before
 
 
+@pytest.mark.weights
+def test_demo_runs_the_learned_policy_by_default(tmp_path: Path) -> None:
+    """Both halves run live; whether it succeeds is measured over many episodes, not here."""
+    done = subprocess.run(
+        demo_command(tmp_path, "--episodes=1", "--no-video", "--threshold=0"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "latest" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["policy"] == "pick-place"
+    assert summary["faults"] == []
+    assert summary["age_error_ms_max"] < 2.0
+    assert summary["latent_age_ms"]["p50"] > 300.0
+    assert summary["fast"]["chunks_hz"] > 10.0
+
+
 def test_interrupted_demo_ends_its_processes(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        demo_command(tmp_path, "--no-record", "--episodes", "50"),
+        demo_command(tmp_path, *CLASSICAL, "--no-record", "--episodes", "50"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -21,11 +21,13 @@ from pathlib import Path
 from onnx_samples import write_split
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn as Result
-from vla_ros.errors import ConfigError
+from vla_ros.clock import NS_PER_S
+from vla_ros.errors import ConfigError, StaleDataError
 from vla_ros.nodes.executor_node import ExecutorNode
 from vla_ros.nodes.policy_runner import latent_ring_bytes
 from vla_ros.nodes.task_node import TaskNode
 from vla_ros.nodes.vla_node import SlowNode
+from vla_ros.task import FAILED, STOPPED, Outcome
 
 folder = Path(sys.argv[1])
 write_split(folder)
@@ -42,6 +44,16 @@ values = fast.health().values
 assert "cpu" in values["fast.runs_on"], values
 assert "'green' is not understood" in task._why_not("put the green cube")
 assert task._why_not("put the red cube") == ""
+slow._complete_ns = 1
+assert slow._fresh_frames(NS_PER_S) is None
+try:
+    slow._fresh_frames(3 * NS_PER_S)
+    sys.exit("nobody misses the cameras")
+except StaleDataError as error:
+    task._slow.last_error = str(error)
+failed = task._with_cause(Outcome(FAILED, "not done within 40 s"), None)
+assert failed.reason.startswith("not done within 40 s; slow policy: no image of scene, wrist")
+assert task._with_cause(Outcome(STOPPED, "stop requested"), None).reason == "stop requested"
 for node in (slow, fast, task):
     assert node.trigger_cleanup() == Result.SUCCESS
 slow._policy.latent_bytes = 5 << 20
@@ -59,6 +71,43 @@ assert slow.trigger_configure() == Result.SUCCESS
 slow.trigger_cleanup()
 print("refused")
 """
+
+
+HANGING = f"""
+import sys, threading
+sys.path.insert(0, {str(UNIT)!r})
+from pathlib import Path
+from onnx_samples import write_split
+import rclpy
+from vla_ros.nodes.executor_node import ExecutorNode
+from vla_ros.policies.onnx import session
+
+class Hanging:
+    def __init__(self, *_):
+        threading.Event().wait()
+
+session.OrtBackend = Hanging
+folder = Path(sys.argv[1])
+write_split(folder)
+options = ["-p", f"policy:=onnx:{{folder}}", "-p", "policy_load_limit_s:=0.1"]
+rclpy.init(args=["--ros-args", *options])
+ExecutorNode().trigger_configure()
+print("configured")
+"""
+
+
+def test_model_whose_session_never_comes_up_ends_its_node(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, str(tmp_path / "policy")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 70, text
+    assert "making a session of tiny/fast does not end" in text
+    assert "configured" not in done.stdout
 
 
 def test_nodes_take_an_export_and_refuse_a_changed_one(tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ pytest.importorskip("vla_ros_msgs")
 pytestmark = pytest.mark.ros
 
 LIMIT_S = 10.0
+CLASSICAL = ("policy:=classical",)  # needs no weights
 PARENT_PROGRAM = """
 import sys, time
 from pathlib import Path
 from vla_ros.bringup import NodeSpec
 from vla_ros.nodes.processes import ProcessGroup
-specs = [NodeSpec(name="task_node"), NodeSpec(name="executor_node")]
+classical = {"policy": "classical"}
+specs = [NodeSpec(name=name, parameters=classical) for name in ("task_node", "executor_node")]
 group = ProcessGroup(specs, {}, Path(sys.argv[1]))
 group.start()
 time.sleep(float(sys.argv[2]))
@@ -68,7 +70,7 @@ def is_in_domain(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_node_ends_in_order_when_asked_to(number: signal.Signals) -> None:
-    process = start_node("executor_node")
+    process = start_node("executor_node", "policy:=classical")
     wait("the node to join its domain", lambda: is_in_domain(process.pid))
     process.send_signal(number)
     output, _ = process.communicate(timeout=LIMIT_S)
@@ -80,7 +82,7 @@ def test_node_ends_in_order_when_asked_to(number: signal.Signals) -> None:
     ("name", "parameter", "expected"),
     [
         ("executor_node", "rate_hz:=900.0", "rate_hz must be 1.0 to 200.0 Hz, got 900.0 Hz"),
-        ("executor_node", "policy:=magic", "policy must be one of classical, onnx:<folder"),
+        ("executor_node", "policy:=magic", "policy must be one of pick-place, classical, onnx:<"),
         ("vla_node", "busy_threads:=0", "busy_threads must be 1 to 64, got 0"),
         ("supervisor_node", "rate_hz:=fast", "rate_hz must be float, got str 'fast'"),
     ],
@@ -88,7 +90,8 @@ def test_node_ends_in_order_when_asked_to(number: signal.Signals) -> None:
 def test_bad_parameter_ends_the_node_with_one_line(
     name: str, parameter: str, expected: str
 ) -> None:
-    process = start_node(name, parameter)
+    other = () if parameter.startswith("policy") or name == "supervisor_node" else CLASSICAL
+    process = start_node(name, *other, parameter)
     output, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2, output
     assert expected in output

@@ -17,7 +17,8 @@ import rclpy
 from vla_ros.nodes.vla_node import SlowNode
 from rclpy.lifecycle import TransitionCallbackReturn as Result
 
-rclpy.init(args=["--ros-args", "-p", "shm_prefix:=vla_ros.test_no_mujoco"])
+arguments = ["-p", "shm_prefix:=vla_ros.test_no_mujoco", "-p", "policy:=classical"]
+rclpy.init(args=["--ros-args", *arguments])
 node = SlowNode()
 assert node.trigger_configure() == Result.SUCCESS
 assert node.trigger_activate() == Result.SUCCESS

@@ -17,7 +17,8 @@ SCENE = SceneFiles(Path("/run/scene.mjb"), Path("/run/scene.json"))
 
 
 def nodes(**settings: Any) -> dict[str, NodeSpec]:
-    return {spec.name: spec for spec in nodes_for(BringupConfig(**settings), SCENE)}
+    config = BringupConfig(**({"policy": "classical"} | settings))
+    return {spec.name: spec for spec in nodes_for(config, SCENE)}
 
 
 def test_every_declared_node_is_in_the_list_and_the_reverse() -> None:
@@ -27,7 +28,7 @@ def test_every_declared_node_is_in_the_list_and_the_reverse() -> None:
 
 
 def test_control_node_comes_first_has_the_processor_first_and_is_never_restarted() -> None:
-    listed = nodes_for(BringupConfig(), SCENE)
+    listed = list(nodes().values())
     assert listed[0].name == "control_node"
     assert not listed[0].respawn
     assert all(listed[0].nice < other.nice for other in listed[1:])
@@ -73,7 +74,7 @@ def test_robot_that_cannot_be_simulated_is_refused(tmp_path: Path) -> None:
     text = find_shared("config/robots/fr3.yaml").read_text(encoding="utf-8")
     path.write_text(text.replace("fr3_joint1", "other_joint1"), "utf-8")
     with pytest.raises(ConfigError, match="only the joints of fr3 can be simulated"):
-        BringupConfig(robot=str(path))
+        BringupConfig(robot=str(path), policy="classical")
 
 
 def test_scene_files_reach_those_who_simulate() -> None:
@@ -91,7 +92,7 @@ def test_slow_half_never_sees_the_truth_of_the_simulation() -> None:
     ("setting", "value", "message"),
     [
         ("robot", "ur5", "unknown robot 'ur5'; known: fr3"),
-        ("policy", "magic", "policy must be one of classical, onnx:.*manifest.yaml, got 'magic'"),
+        ("policy", "magic", "policy must be one of pick-place, classical, onnx:.*, got 'magic'"),
         ("policy", "onnx:/nowhere", "there is no /nowhere/manifest.yaml"),
         ("policy_provider", "tpu", "policy_provider must be one of auto, tensorrt, cuda, cpu"),
         ("slow_latency_ms", -1.0, r"slow_latency_ms must be 0\.0 to 20000\.0 ms, got -1\.0 ms"),
@@ -107,7 +108,7 @@ def test_setting_out_of_range_is_refused_by_name_value_and_range(
     setting: str, value: object, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        BringupConfig(**{setting: value})  # type: ignore[arg-type]
+        BringupConfig(**({"policy": "classical"} | {setting: value}))  # type: ignore[arg-type]
 
 
 def test_two_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -127,4 +128,4 @@ def test_bare_arm_gets_a_control_host_and_a_supervisor_with_its_own_settings() -
     assert (parameters["robot"], parameters["scene_info"]) == ("ur5e", "")
     assert parameters["rate_hz"] == 500.0
     with pytest.raises(ConfigError, match="any other robot needs scene none"):
-        BringupConfig(robot="ur5e")
+        BringupConfig(robot="ur5e", policy="classical")

@@ -67,7 +67,7 @@ def test_bad_input_is_one_message_and_exit_status_2(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "runs"
-    assert cli.main(["demo", "--out", str(out), *arguments]) == 2
+    assert cli.main(["demo", "--policy", "classical", "--out", str(out), *arguments]) == 2
     said = capsys.readouterr()
     assert message in said.err
     assert len(said.err.strip().splitlines()) == 1
@@ -98,7 +98,8 @@ def test_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]
 
 
 def test_nodes_lists_the_nodes_with_their_parameters(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["nodes", "--slow-latency-ms", "123", "--no-viewer"]) == 0
+    options = ["--policy", "classical", "--slow-latency-ms", "123", "--no-viewer"]
+    assert cli.main(["nodes", *options]) == 0
     text = capsys.readouterr().out
     assert "control_node  (nice 0, the run ends with it)" in text
     assert "slow_latency_ms: 123.0" in text

@@ -71,6 +71,11 @@ def kind(action: Any) -> str:
     return type(action).__name__
 
 
+def make_config(**settings: Any) -> BringupConfig:
+    """What is tried is the launch file: it must not need the weights of the default policy."""
+    return BringupConfig(policy="classical", **settings)
+
+
 def defaults(launch_file: Any) -> dict[str, str]:
     actions = launch_file.generate_launch_description().args[0]
     declared = [a for a in actions if kind(a) == "DeclareLaunchArgument"]
@@ -78,7 +83,8 @@ def defaults(launch_file: Any) -> dict[str, str]:
 
 
 def lifecycle_nodes(launch_file: Any, **arguments: str) -> list[Any]:
-    actions = launch_file.launch_nodes(defaults(launch_file) | arguments)
+    given = defaults(launch_file) | {"policy": "classical"} | arguments
+    actions = launch_file.launch_nodes(given)
     return [a for a in actions if kind(a) == "LifecycleNode"]
 
 
@@ -87,8 +93,12 @@ def test_arguments_are_the_settings_of_the_bringup(launch_file: Any) -> None:
     assert set(defaults(launch_file)) == settings | {"out"}
 
 
+def test_learned_policy_is_the_default(launch_file: Any) -> None:
+    assert defaults(launch_file)["policy"] == "pick-place"
+
+
 def test_nodes_are_those_of_the_one_list(launch_file: Any) -> None:
-    expected = nodes_for(BringupConfig(), SCENE)
+    expected = nodes_for(make_config(), SCENE)
     launched = lifecycle_nodes(launch_file)
     assert [n.kwargs["executable"] for n in launched] == [spec.name for spec in expected]
     for node, spec in zip(launched, expected, strict=True):
@@ -102,12 +112,12 @@ def test_nodes_are_those_of_the_one_list(launch_file: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "config"),
     [
-        ({"viewer": "false"}, BringupConfig(viewer=False)),
-        ({"record": "False", "port": "9001"}, BringupConfig(record=False, port=9001)),
-        ({"slow_latency_ms": "250.5"}, BringupConfig(slow_latency_ms=250.5)),
+        ({"viewer": "false"}, make_config(viewer=False)),
+        ({"record": "False", "port": "9001"}, make_config(record=False, port=9001)),
+        ({"slow_latency_ms": "250.5"}, make_config(slow_latency_ms=250.5)),
         (
             {"slow_mode": "busy", "busy_threads": "2"},
-            BringupConfig(slow_mode="busy", busy_threads=2),
+            make_config(slow_mode="busy", busy_threads=2),
         ),
     ],
 )
@@ -128,7 +138,7 @@ def test_argument_out_of_range_is_refused_by_name(launch_file: Any, name: str, t
 
 
 def test_every_node_is_configured_when_it_starts_and_then_activated(launch_file: Any) -> None:
-    actions = launch_file.launch_nodes(defaults(launch_file))
+    actions = launch_file.launch_nodes(defaults(launch_file) | {"policy": "classical"})
     nodes = [a for a in actions if kind(a) == "LifecycleNode"]
     handlers = [a.args[0] for a in actions if kind(a) == "RegisterEventHandler"]
     for node in nodes:

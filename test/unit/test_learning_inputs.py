@@ -7,13 +7,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from onnx_samples import frame
 from test_chunk_commit import state
 
 from vla_ros.errors import PolicyError, ShapeError
 from vla_ros.geometry import make_pose, rotation_about_z
 from vla_ros.learning import views
 from vla_ros.learning.delays import LatencyHistogram
-from vla_ros.learning.relative_rows import from_chunk, to_chunk
+from vla_ros.learning.manifest import ACTIONS, describe_tensors
+from vla_ros.learning.model_config import ModelConfig
+from vla_ros.learning.relative_rows import CHUNK_DT_NS, CHUNK_ROWS, from_chunk
 from vla_ros.learning.state_vector import (
     EE_POSITION,
     GRIPPER_TARGET,
@@ -25,6 +28,7 @@ from vla_ros.learning.state_vector import (
     state_vector,
     yaw_of,
 )
+from vla_ros.policies.images import write_image
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 
@@ -69,7 +73,9 @@ def test_rows_become_poses_and_poses_become_the_same_rows():
     actions = 0.1 * random.normal(size=(16, 6))
     turns = random.uniform(-1.0, 1.0, 16)
     actions[:, 3], actions[:, 4] = 2.0 * np.sin(turns), 2.0 * np.cos(turns)
-    chunk = to_chunk(actions, now)
+    actions[:, 5] = np.linspace(0.0, 0.08, 16)
+    chunk = ACTIONS.to_rows(actions, now, target0_ns=ACTIONS.target0_ns(now))
+    assert (chunk.target0_ns, chunk.dt_ns, chunk.horizon) == (now.tick_ns, CHUNK_DT_NS, CHUNK_ROWS)
     np.testing.assert_allclose(np.linalg.norm(chunk.quats_xyzw, axis=1), 1.0)
     ref = np.array([*now.T_base_ref[:3, 3], yaw_of(now.T_base_ref[:3, :3])])
     back = from_chunk(chunk.positions, chunk.quats_xyzw, chunk.gripper_width_m, ref)
@@ -83,13 +89,22 @@ def test_rows_that_are_not_finite_are_refused(value):
     actions = np.zeros((16, 6))
     actions[:, 4] = 1.0
     actions[3, 0] = value
-    with pytest.raises(PolicyError, match="finite"):
-        to_chunk(actions, turned(0.0))
+    with pytest.raises(PolicyError, match=r"row 3 is .* m away"):
+        ACTIONS.to_rows(actions, turned(0.0), target0_ns=0)
 
 
 def test_rows_that_point_nowhere_are_refused():
-    with pytest.raises(PolicyError, match="near zero"):
-        to_chunk(np.zeros((16, 6)), turned(0.0))
+    with pytest.raises(PolicyError, match="points nowhere"):
+        ACTIONS.to_rows(np.zeros((16, 6)), turned(0.0), target0_ns=0)
+
+
+def test_runtime_shows_the_wrist_image_as_the_model_was_trained_on():
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    small = describe_tensors(ModelConfig())["fast", "image"]
+    shown = np.zeros(small["shape"][1:], dtype=np.uint8)
+    seen = dataclasses.replace(frame("wrist_camera", size=224), rgb=image)
+    write_image(seen, shown, crop_px=tuple(small["crop_px"]), resize=small["resize"])
+    np.testing.assert_array_equal(shown, views.shrink_wrist(image))
 
 
 def test_state_vector_has_its_fields_where_the_model_looks_for_them():

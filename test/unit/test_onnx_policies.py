@@ -217,7 +217,7 @@ def test_names_and_paths_lead_to_the_same_policy(path, monkeypatch):
 
 @pytest.mark.parametrize("make", [make_slow_policy, make_fast_policy, make_instruction_check])
 def test_name_of_nothing_is_refused(make, tmp_path):
-    with pytest.raises(ConfigError, match="must be one of classical, onnx:<folder of an export>"):
+    with pytest.raises(ConfigError, match="must be one of pick-place, classical, onnx:<folder"):
         make("magic")
     with pytest.raises(ConfigError, match="there is no policy folder"):
         make(f"onnx:{tmp_path}/nowhere")

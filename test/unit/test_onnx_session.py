@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from onnx_samples import (
 from vla_ros.errors import ConfigError, PolicyError, PolicyTimeoutError
 from vla_ros.policies.manifest.files import open_policy
 from vla_ros.policies.manifest.write import write_manifest
+from vla_ros.policies.onnx import session as session_module
 from vla_ros.policies.onnx.ort_backend import (
     OrtBackend,
     _DeviceBinding,
@@ -250,6 +252,26 @@ def test_endless_model_cannot_even_be_loaded(tmp_path):
     with pytest.raises(PolicyTimeoutError):
         fast(tmp_path, PolicyRuntime(load_guard=limit, report=print), fast=endless_model())
     limit.close()
+
+
+def test_session_that_never_comes_up_is_reported_and_given_up(tmp_path, monkeypatch):
+    stuck: list[str] = []
+    heard = threading.Event()
+
+    def on_stuck(why: str) -> None:
+        stuck.append(why)
+        heard.set()
+
+    class Hanging:
+        def __init__(self, *_: object) -> None:
+            assert heard.wait(10.0)
+
+    monkeypatch.setattr(session_module, "OrtBackend", Hanging)
+    limit = RunLimit(0.01, on_stuck, grace_s=0.01)
+    with pytest.raises(PolicyTimeoutError, match="making a session of tiny/fast took longer"):
+        fast(tmp_path, PolicyRuntime(open_guard=limit))
+    limit.close()
+    assert stuck == ["making a session of tiny/fast does not end 0.01 s after it was told to"]
 
 
 def test_time_of_a_call_is_told_by_parts_and_warm_up_is_not_counted(tmp_path):

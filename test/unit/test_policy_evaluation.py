@@ -16,6 +16,7 @@ from vla_ros.learning.evaluation import choose_cells, summarise, to_markdown
 from vla_ros.learning.manifest import write_manifest
 from vla_ros.learning.split import FIRST_TRAINING_SEED
 from vla_ros.learning.vocabulary import default_vocabulary
+from vla_ros.policies.manifest.schema import Kind
 
 
 def rows(cell, won):
@@ -48,7 +49,7 @@ def sources(tmp_path):
     for name in ("slow.onnx", "fast.onnx"):
         (policy / name).write_bytes(b"graph")
     (policy / "vocabulary.json").write_text(default_vocabulary().to_json(), "utf-8")
-    write_manifest(policy, "tiny", "split", ("slow", "fast"), TINY, "for tests")
+    write_manifest(policy, "tiny", Kind.SPLIT, ("slow", "fast"), TINY, "for tests")
     demos = tmp_path / "demos" / "demos.json"
     demos.parent.mkdir()
     about = {
@@ -115,6 +116,7 @@ def test_card_without_a_source_is_refused(sources, missing, capsys):
         (["train", "--age-dropout", "2"], "age_dropout must be 0.0 to 1.0"),
         (["export", "--checkpoint", "nowhere.npz"], "nowhere.npz"),
         (["evaluate", "--cells", "all-of-them"], "cells are seen-0ms"),
+        (["evaluate", "--policy", "nowhere"], "there is no nowhere/manifest.yaml"),
         (["evaluate", "--first-seed", str(FIRST_TRAINING_SEED)], "belong to training"),
         (["evaluate", "--first-seed", str(FIRST_TRAINING_SEED - 1)], "belong to training"),
     ],

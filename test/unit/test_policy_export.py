@@ -10,8 +10,13 @@ from learning_samples import TINY, made_up_data, tiny_training
 from vla_ros.errors import ConfigError, PolicyError
 from vla_ros.learning import export
 from vla_ros.learning.checkpoint import Checkpoint, save_checkpoint
-from vla_ros.learning.manifest import read_manifest
-from vla_ros.learning.vocabulary import Vocabulary, default_vocabulary
+from vla_ros.learning.manifest import ACTIONS
+from vla_ros.learning.vocabulary import MAX_TOKENS, default_vocabulary
+from vla_ros.policies.manifest.files import open_policy
+from vla_ros.policies.manifest.schema import Kind, Role
+from vla_ros.policies.onnx.load import load_fast, load_slow
+from vla_ros.policies.registry import verify_policy
+from vla_ros.policies.tokens import WordTokenizer
 
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -47,19 +52,10 @@ def test_graphs_compute_what_pytorch_computes(exported):
 
 def test_graphs_have_the_tensors_that_the_manifest_states(exported):
     folder, _ = exported
-    types = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
     for where in (folder, folder / "monolithic"):
-        for graph in read_manifest(where)["graphs"].values():
-            session = onnxruntime.InferenceSession(
-                str(where / graph["file"]), providers=["CPUExecutionProvider"]
-            )
-            for found, stated in (
-                (session.get_inputs(), graph["inputs"]),
-                (session.get_outputs(), graph["outputs"]),
-            ):
-                assert {t.name: (types[t.type], t.shape) for t in found} == {
-                    name: (tensor["dtype"], tensor["shape"]) for name, tensor in stated.items()
-                }
+        slow, fast = load_slow(where), load_fast(where)  # the runtime compares them
+        assert slow.name in ("tiny", "tiny-monolithic")
+        assert (fast.chunk_rows, fast.chunk_dt_ns) == (ACTIONS.rows, ACTIONS.dt_ns)
 
 
 def test_both_halves_one_after_the_other_are_the_whole(exported):
@@ -101,12 +97,14 @@ def test_graphs_say_nothing_of_the_machine_they_were_made_on(exported):
 
 def test_manifest_names_the_words_and_the_fields_of_the_state(exported):
     folder, _ = exported
-    manifest = read_manifest(folder)
-    assert manifest["kind"] == "split"
-    assert "*id" not in (folder / "manifest.yaml").read_text("utf-8")
-    assert manifest["abilities"] == {"age_input": True}
-    assert manifest["graphs"]["fast"]["inputs"]["state"]["fields"][0] == "ref_position_m"
-    assert Vocabulary.load(folder / "vocabulary.json") == default_vocabulary()
+    policy = open_policy(folder)
+    assert policy.manifest.kind is Kind.SPLIT
+    assert policy.manifest.abilities.age_input
+    assert policy.manifest.actions == ACTIONS
+    fields = policy.manifest.acting.input(Role.STATE).details.fields
+    assert fields[0] == "ref_position_m"
+    words = WordTokenizer.from_json(policy.read("vocabulary.json"), MAX_TOKENS, "vocabulary.json")
+    assert set(words.words) == set(default_vocabulary().words[2:])
 
 
 @pytest.mark.parametrize("name", ["slow.onnx", "fast.onnx", "vocabulary.json"])
@@ -122,14 +120,14 @@ def test_changed_files_are_refused(name, harm, copied):
     else:
         path.unlink()
     with pytest.raises(ConfigError, match=name):
-        read_manifest(copied)
+        verify_policy(f"onnx:{copied}")
 
 
 def test_file_outside_the_folder_is_refused(copied):
     path = copied / "manifest.yaml"
     path.write_text(path.read_text("utf-8").replace("slow.onnx", "../slow.onnx"), "utf-8")
-    with pytest.raises(ConfigError, match="folder itself"):
-        read_manifest(copied)
+    with pytest.raises(ConfigError, match="inside the policy's folder"):
+        verify_policy(f"onnx:{copied}")
 
 
 def test_graph_that_differs_from_pytorch_is_not_handed_out(exported, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
 from vla_ros.errors import ConfigError
 from vla_ros.policies.instruction import parse_instruction
+from vla_ros.policies.registry import make_instruction_check, verify_policy
 from vla_ros.sim.prepare import prepare_scene
 from vla_ros.sim.tasks import instruction_for_seed
 
@@ -71,6 +72,7 @@ def run(namespace: argparse.Namespace) -> int:
             extra["viewer"] = False
         # Checked first: a free port is looked for from a valid one.
         bringup = read_options(namespace, BringupConfig, **extra)
+        check_policy(bringup, demo.instruction)
         if bringup.viewer:
             bringup = replace(bringup, port=free_port(bringup.port))
         os.environ.update(processes.run_environment(domain))
@@ -79,6 +81,20 @@ def run(namespace: argparse.Namespace) -> int:
     finally:
         processes.remove_shared_memory(f"vla_ros.d{domain}")
         lock.close()
+
+
+def check_policy(bringup: BringupConfig, instruction: str) -> None:
+    """Check files and words before anything is started, so that the message is the first.
+
+    Raises:
+        ConfigError: if a file of the policy is missing, truncated or changed.
+        InstructionError: if the policy does not understand the instruction.
+    """
+    if bringup.scene == "none":
+        return
+    verify_policy(bringup.policy)
+    if instruction:
+        make_instruction_check(bringup.policy).check_instruction(instruction)
 
 
 def _run(demo: DemoConfig, bringup: BringupConfig, processes: Any) -> int:
@@ -90,6 +106,7 @@ def _run(demo: DemoConfig, bringup: BringupConfig, processes: Any) -> int:
     folder = make_run_folder(Path(demo.out))
     if bringup.viewer:
         say(f"live view   http://127.0.0.1:{bringup.port}")
+    say(f"policy      {bringup.policy}, slow latency {bringup.slow_latency_ms:g} ms")
     say(f"results     {folder}")
     specs = nodes_for(bringup, prepare_scene(folder / "scene"))
     signal.signal(signal.SIGTERM, _interrupt)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vla_ros.commands.output import say
 from vla_ros.errors import ConfigError
+from vla_ros.policies.registry import CLASSICAL, LEARNED, policy_folder, verify_policy
 
 HELP = "check what this machine lacks"
 
@@ -142,6 +143,17 @@ def check_fr3_model() -> Finding:
     return Finding("FR3 model", Level.OK, str(assets.mjcf.parent))
 
 
+def check_learned_policy() -> Finding:
+    """Look for the weights of the policy that the demo runs by default."""
+    remedy = f"or run without it: vla-ros demo --policy {CLASSICAL}"
+    try:
+        verify_policy(LEARNED)
+        folder = policy_folder(LEARNED)
+    except ConfigError as error:
+        return Finding("Learned policy", Level.FAILED, str(error), remedy)
+    return Finding("Learned policy", Level.OK, str(folder))
+
+
 def check_module(name: str, what: str) -> Finding:
     """Find out whether a module imports."""
     try:
@@ -163,6 +175,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     lambda: check_module("mujoco", "MuJoCo"),
     check_fr3_model,
     lambda: check_module("onnxruntime", "ONNX Runtime"),
+    check_learned_policy,
     lambda: check_module("rclpy", "ROS 2"),
     lambda: check_module("vla_ros_msgs.msg", "Message types"),
 )

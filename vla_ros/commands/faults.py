@@ -22,6 +22,7 @@ from vla_ros.commands.output import say
 from vla_ros.commands.stop_trials import are_in_time, render_stops, run_stops, write_stops
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
+from vla_ros.policies.registry import ALLOWED, CLASSICAL, resolve_policy_name
 from vla_ros.sim.prepare import prepare_scene
 from vla_ros.sim.tasks import instruction_for_seed
 
@@ -42,6 +43,9 @@ class FaultOptions:
     """What to try."""
 
     slow_latency_ms: float = setting(300.0, "slow latency", unit="ms", ge=0.0, le=20000.0)
+    # What is tried is the runtime: with a policy that always finishes, an episode that does not
+    # finish is the fault's doing.
+    policy: str = setting(CLASSICAL, f"what moves the arm: {ALLOWED}")
     stops: int = setting(30, "number of stops", ge=0, le=10000)
     nodes: str = setting(
         "executor_node,vla_node,camera_node,supervisor_node,task_node,recorder_node,control_node",
@@ -55,6 +59,7 @@ class FaultOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "policy", resolve_policy_name(self.policy))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +126,7 @@ def _running(options: FaultOptions) -> Iterator[FaultRig]:
     processes.remove_shared_memory(prefix)
     config = BringupConfig(
         shm_prefix=prefix,
+        policy=options.policy,
         slow_latency_ms=options.slow_latency_ms,
         priority=options.priority,
         viewer=False,

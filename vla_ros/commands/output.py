@@ -35,6 +35,7 @@ def show_table(summary: Summary, results: Sequence[EpisodeResult], folder: Path)
     c, f, s = summary.control, summary.fast, summary.slow
     skipped = 100 * c.skipped / max(1, c.ticks + c.skipped)
     rows = [
+        ("policy", f"{summary.policy}, strategy {summary.strategy}"),
         ("success", f"{summary.successes} of {len(results)}"),
         (
             "control",

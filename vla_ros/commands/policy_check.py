@@ -25,7 +25,14 @@ class CheckOptions:
     provider: str = setting(AUTO, "where its graphs run", choices=PROVIDERS)
     threads: int = setting(1, "threads on the CPU", ge=1, le=64)
     limit_s: float = setting(30.0, "a run that takes longer is ended", unit="s", ge=0.01, le=3600.0)
-    instruction: str = setting("", "what to say to it; empty: a word that it knows")
+    load_limit_s: float = setting(
+        600.0,
+        "making a session, which may build an engine, is given up after",
+        unit="s",
+        ge=0.01,
+        le=3600.0,
+    )
+    instruction: str = setting("", "what to say to it; empty: something that it understands")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -43,11 +50,13 @@ def run(namespace: argparse.Namespace) -> int:
 
     options = read_options(namespace, CheckOptions)
     limit = RunLimit(options.limit_s, _give_up)
+    open_limit = RunLimit(options.load_limit_s, _give_up)
     runtime = PolicyRuntime(
         session=SessionSettings(provider=options.provider, threads=options.threads),
         now_ns=time.monotonic_ns,
         guard=limit,
         load_guard=limit,
+        open_guard=open_limit,
         report=lambda text: None,  # every graph is shown with where it runs, and why there
     )
     try:
@@ -58,6 +67,7 @@ def run(namespace: argparse.Namespace) -> int:
         return 1
     finally:
         limit.close()
+        open_limit.close()
     return 0
 
 

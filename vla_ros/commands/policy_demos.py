@@ -30,7 +30,7 @@ SUMMARY_FILE = "demos.json"
 class DemosOptions:
     """How many and where to."""
 
-    demos: int = setting(800, "demonstrations to have in the end", ge=1, le=10**6)
+    demos: int = setting(400, "demonstrations to have in the end", ge=1, le=10**6)
     jobs: int = setting(2, "processes", ge=1, le=256)
     out: str = setting("runs/demos", "folder of the bags; what is there already is kept")
 

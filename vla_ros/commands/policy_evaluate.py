@@ -26,12 +26,27 @@ from vla_ros.learning.evaluation import (
     to_markdown,
 )
 from vla_ros.learning.split import check_evaluation_seed
+from vla_ros.policies.manifest.files import open_policy
+from vla_ros.policies.manifest.schema import Kind
+from vla_ros.policies.onnx.chunk import OnnxChunkPolicy
+from vla_ros.policies.onnx.contract import capabilities_of
+from vla_ros.policies.onnx.load import load_fast, load_slow
+from vla_ros.policies.onnx.providers import CPU, SessionSettings
+from vla_ros.policies.onnx.session import PolicyRuntime
+from vla_ros.policies.registry import (
+    CLASSICAL,
+    DEFAULT_POLICY,
+    EXPORTED,
+    SHIPPED,
+    policy_folder,
+    verify_policy,
+)
 
 if TYPE_CHECKING:
     from vla_ros.chunking.strategies.base import PolicyCapabilities
+    from vla_ros.policies.base import FastPolicy, SlowPolicy
     from vla_ros.types import CameraFrame
 
-CLASSICAL = "classical"
 _BATCH = 10
 
 
@@ -39,7 +54,9 @@ _BATCH = 10
 class EvaluateOptions:
     """What is evaluated."""
 
-    policy: str = setting("models/pick-place", f"folder of an export, or {CLASSICAL}")
+    policy: str = setting(
+        DEFAULT_POLICY, f"folder of an export, {', '.join(SHIPPED)}, or {CLASSICAL}"
+    )
     cells: str = setting("all", "names of cells, comma separated, or all")
     first_seed: int = setting(0, "first seed", ge=0, le=10**9)
     seeds: int = setting(500, "number of seeds, the same for every cell", ge=1, le=10**6)
@@ -55,6 +72,16 @@ class EvaluateOptions:
         for seed in (self.first_seed, self.first_seed + self.seeds - 1):
             check_evaluation_seed(seed)
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the export; None for the classical policy."""
+        return None if self.policy == CLASSICAL else policy_folder(self.policy) or Path(self.policy)
+
+    @property
+    def arm(self) -> str:
+        """What the policy is called in the results: the name of its folder."""
+        return CLASSICAL if self.folder is None else self.folder.resolve().name
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
@@ -64,11 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Run what is missing and show all of it."""
     options = read_options(namespace, EvaluateOptions)
-    able = _capabilities(options.policy)
-    cells = choose_cells(options.cells, able)
+    cells = choose_cells(options.cells, _capabilities(options.folder))
     results = Results(Path(options.csv))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    arm = Path(options.policy).name
+    arm = options.arm
+    if options.folder is not None:
+        verify_policy(f"{EXPORTED}{options.folder}")
     jobs = [
         (cell, batch)
         for cell in cells
@@ -96,24 +124,20 @@ def run(namespace: argparse.Namespace) -> int:
 def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence[int]) -> list[Row]:
     """Run some seeds of a cell in this process."""
     # Imported here: the parent needs neither MuJoCo nor OpenGL.
-    from vla_ros.policies.base import FastPolicy, SlowPolicy
     from vla_ros.sim.execution import OnePiece, Whole
     from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
 
     slow: SlowPolicy | None = None
     fast: FastPolicy | None = None
     whole: Whole | None = None
-    if cell.joined_by:
-        from vla_ros.policies.manifest.files import open_policy
-        from vla_ros.policies.onnx.chunk import OnnxChunkPolicy
-
-        policy = OnnxChunkPolicy(open_policy(Path(options.policy)))
+    # On the CPU with one thread each, so that results do not depend on the machine's devices.
+    runtime = PolicyRuntime(session=SessionSettings(provider=CPU, threads=1))
+    if options.folder is not None and cell.joined_by:
+        policy = OnnxChunkPolicy(open_policy(options.folder), runtime)
         whole = OnePiece(policy, policy.max_age_s)
-    elif options.policy != CLASSICAL:
-        from vla_ros.learning.onnx_policy import LearnedFastPolicy, LearnedSlowPolicy
-
-        slow = LearnedSlowPolicy(Path(options.policy))
-        fast = LearnedFastPolicy(Path(options.policy), tells_age=not cell.hides_age)
+    elif options.folder is not None:
+        slow = load_slow(options.folder, runtime)
+        fast = load_fast(options.folder, runtime, tells_age=not cell.hides_age)
     config = LockstepConfig(
         camera_hz=options.camera_hz,
         slow_latency_ms=cell.slow_latency_ms,
@@ -136,21 +160,17 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
         goal = cell.judged_goal(seed)
         with closing(runner):
             result = runner.run(seed, cell.told_goal(seed).text, goal.text)
-        row = {"cell": cell.name, "arm": Path(options.policy).name, "choice": 0}
+        row = {"cell": cell.name, "arm": options.arm, "choice": 0}
         row |= {"goal": goal.text} | dataclasses.asdict(result)
         rows.append({name: str(value) for name, value in row.items()})
     return rows
 
 
-def _capabilities(policy: str) -> PolicyCapabilities | None:
+def _capabilities(folder: Path | None) -> PolicyCapabilities | None:
     """Return what a policy in one piece can do; None if it is split or classical."""
-    if policy == CLASSICAL:
+    if folder is None:
         return None
-    from vla_ros.policies.manifest.files import open_policy
-    from vla_ros.policies.manifest.schema import Kind
-    from vla_ros.policies.onnx.contract import capabilities_of
-
-    manifest = open_policy(Path(policy)).manifest
+    manifest = open_policy(folder).manifest
     return capabilities_of(manifest) if manifest.kind is Kind.CHUNK else None
 
 

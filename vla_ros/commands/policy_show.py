@@ -80,7 +80,8 @@ def _details(tensor: TensorSpec) -> str:
         case ImageDetails() as d:
             return f" of {', '.join(d.cameras)}; {d.resize}, at most {d.max_age_s:g} s old"
         case InstructionDetails() as d:
-            return f" by {d.vocabulary} ({d.tokenizer})"
+            grammar = "" if d.grammar == "none" else f", sentences of {d.grammar}"
+            return f" by {d.vocabulary} ({d.tokenizer}){grammar}"
         case StateDetails() as d:
             return f": {', '.join(d.fields)}"
         case NoiseDetails() as d:

@@ -24,6 +24,7 @@ from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError
+from vla_ros.policies.registry import ALLOWED, DEFAULT_POLICY, resolve_policy_name
 
 # (skipped [%], period p99 [us]) allowed, by what the control thread was given.
 _LIMITS = {"fifo": (0.1, 1100.0), "normal": (1.0, 1500.0)}
@@ -39,6 +40,7 @@ class TimingOptions:
     slow_latency_ms: str = setting("0,500,2000", "slow latencies to try [ms], comma separated")
     modes: str = setting("idle,busy", "how the slow policy spends its time, comma separated")
     priorities: str = setting("normal,fifo", "scheduling of the control thread, comma separated")
+    policy: str = setting(DEFAULT_POLICY, f"what runs while it is measured: {ALLOWED}")
     episodes: int = setting(3, "episodes per cell", ge=1, le=1000)
     viewer: str = setting(
         "client",
@@ -50,6 +52,7 @@ class TimingOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "policy", resolve_policy_name(self.policy))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +89,7 @@ def _measure(cell: dict[str, Any], options: TimingOptions) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="vla_ros_timing_") as folder:
         command = [sys.executable, "-m", "vla_ros.cli", "demo", "--no-video", "--out", folder]
         command += ["--episodes", str(options.episodes), "--port", str(port)]
+        command += ["--policy", options.policy]
         command += ["--priority", cell["priority"], "--slow-mode", cell["mode"]]
         command += ["--slow-latency-ms", str(cell["slow_latency_ms"])]
         with _watched(options.viewer, port, Path(folder)) as received_bytes:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All demonstrations of a folder as arrays in memory; one small file each, made from its bag.
 
-800 demonstrations of 6 s take about 0.8 GB: the wrist images as they are, the scene images as PNGs.
+400 demonstrations of 6 s take about 0.4 GB: the wrist images as they are, the scene images as PNGs.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from vla_ros.learning.parameters import Arrays, check_arrays, to_tensors
 from vla_ros.learning.state_vector import STATE_CENTRE, STATE_SCALE, STATE_SIZE
 from vla_ros.learning.views import SIDE_PX, WRIST_SHAPE
 from vla_ros.learning.vocabulary import MAX_TOKENS, Vocabulary
+from vla_ros.policies.manifest.schema import Kind
 
 if TYPE_CHECKING:
     import torch
@@ -157,10 +158,9 @@ def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]
         where.mkdir(parents=True, exist_ok=True)
         (where / VOCABULARY_FILE).write_text(words.to_json(), encoding="utf-8")
         differences[spec.name] = export_and_compare(spec, config, where)
-    write_manifest(folder, name, "split", ("slow", "fast"), config, _ABOUT)
-    write_manifest(
-        folder / "monolithic", f"{name}-monolithic", "chunk", ("chunk",), config, _ABOUT_WHOLE
-    )
+    write_manifest(folder, name, Kind.SPLIT, ("slow", "fast"), config, _ABOUT)
+    whole = folder / "monolithic"
+    write_manifest(whole, f"{name}-monolithic", Kind.CHUNK, ("chunk",), config, _ABOUT_WHOLE)
     return differences
 
 

@@ -7,6 +7,7 @@ state, so that ``velocity`` is the small head alone.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,9 @@ from vla_ros.learning.flow_head import (
 )
 from vla_ros.learning.flow_training import FROZEN
 from vla_ros.learning.manifest import (
+    ACTIONS,
     MAX_AGE_S,
     VOCABULARY_FILE,
-    describe_actions,
     describe_tensors,
     normalisation_sha256,
 )
@@ -175,7 +176,7 @@ def describe_flow(name: str, config: ModelConfig, flow: FlowConfig) -> dict[str,
                 },
             },
         },
-        "actions": describe_actions(),
+        "actions": asdict(ACTIONS),
         "abilities": {
             "prefix_rows_max": flow.prefix_rows_max,
             "denoising_steps": flow.denoising_steps,

@@ -13,8 +13,9 @@ from typing import Any
 from vla_ros.errors import ConfigError
 from vla_ros.learning.checkpoint import load_checkpoint
 from vla_ros.learning.evaluation import CellSummary, summarise, to_markdown
-from vla_ros.learning.manifest import read_manifest
 from vla_ros.learning.split import FIRST_TRAINING_SEED, HELD_OUT_GOALS
+from vla_ros.policies.manifest.files import PolicyFolder, open_policy
+from vla_ros.policies.manifest.schema import Manifest, Role
 
 _HEAD = """# {name}
 
@@ -62,26 +63,29 @@ def write_card(sources: CardSources, folder: Path) -> Path:
     Raises:
         ConfigError: if a source is missing.
     """
-    manifest = read_manifest(sources.policy)
+    policy = open_policy(sources.policy)
     settings = load_checkpoint(sources.checkpoint).settings
     rows = [r for r in _read_csv(sources.results) if r["arm"] == sources.policy.name]
     parts = [
-        _HEAD.format(name=manifest["name"], **_latent_size(manifest)),
+        _HEAD.format(name=policy.manifest.name, **_latent_size(policy.manifest)),
         "## What it achieves\n\n" + _results(summarise(rows)),
         "## Data\n\n" + _data(_read_json(sources.demos)),
         "## Training\n\n" + _training(settings, _read_csv(sources.log)),
-        "## Files\n\n" + _files(sources.policy, manifest),
+        "## Files\n\n" + _files(policy),
         _LIMITS,
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{manifest['name']}.md"
+    path = folder / f"{policy.manifest.name}.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
 
 
-def _latent_size(manifest: Mapping[str, Any]) -> dict[str, int]:
-    _, tokens, token_dim = manifest["graphs"]["slow"]["outputs"]["latent"]["shape"]
-    return {"tokens": tokens, "token_dim": token_dim}
+def _latent_size(manifest: Manifest) -> dict[str, int]:
+    slow = manifest.graphs.get("slow")
+    latent = None if slow is None else slow.output(Role.LATENT)
+    if latent is None or len(latent.size) != 3:
+        raise ConfigError(f"{manifest.name} has no latent of tokens: a card needs a split policy")
+    return {"tokens": latent.size[1], "token_dim": latent.size[2]}
 
 
 def _results(summaries: Sequence[CellSummary]) -> str:
@@ -125,11 +129,10 @@ def _training(settings: Mapping[str, Any], log: Sequence[Mapping[str, str]]) -> 
     )
 
 
-def _files(folder: Path, manifest: Mapping[str, Any]) -> str:
+def _files(policy: PolicyFolder) -> str:
     lines = ["| file | bytes | sha256 |", "|---|---|---|"]
-    stated = {graph["file"]: graph["sha256"] for graph in manifest["graphs"].values()}
-    for name, sha256 in {**stated, **manifest["files"]}.items():
-        lines.append(f"| {name} | {(folder / name).stat().st_size} | {sha256[:16]}... |")
+    for name, sha256 in policy.manifest.all_files.items():
+        lines.append(f"| {name} | {policy.verify(name).stat().st_size} | {sha256[:16]}... |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.policies.state_vector import StateVector
 from vla_ros.types import RobotState
 
 # Name and number of values; poses and twists in base, "ref": where the arm is asked to be.
@@ -41,12 +42,9 @@ def yaw_of(R: NDArray[np.float64]) -> float:
 
 def state_vector(state: RobotState) -> NDArray[np.float32]:
     """Return the fields ``STATE_FIELDS`` (24,) of a robot state."""
-    parts: list[float] = []
-    for T, twist in (
-        (state.T_base_ref, state.twist_ref_base),
-        (state.T_base_ee, state.twist_base),
-    ):
-        yaw = yaw_of(T[:3, :3])
-        parts += [*T[:3, 3], math.sin(yaw), math.cos(yaw), *twist]
-    parts += [state.gripper_width_m, state.gripper_target_m]
-    return np.array(parts, dtype=np.float32)
+    out = np.empty(STATE_SIZE, dtype=np.float32)
+    _VECTOR.write(state, out)
+    return out
+
+
+_VECTOR = StateVector(tuple(STATE_FIELDS))

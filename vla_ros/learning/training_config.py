@@ -17,7 +17,7 @@ class TrainingConfig:
     """Everything that decides what comes out, the demonstrations apart."""
 
     seed: int = setting(0, "seed of weights and batches", ge=0, le=2**31)
-    steps: int = setting(6000, "optimiser steps", ge=1, le=10**8)
+    steps: int = setting(4000, "optimiser steps", ge=1, le=10**8)
     check_share: float = setting(
         0.02, "share of the demonstrations kept to check on", ge=0.0, le=0.5
     )

@@ -30,7 +30,12 @@ from vla_ros.nodes.rings import FrameReader, RingReader
 from vla_ros.policies.base import LooksAtCameras
 from vla_ros.policies.diagnostics import diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
-from vla_ros.policies.registry import ALLOWED, make_fast_policy, resolve_policy_name
+from vla_ros.policies.registry import (
+    ALLOWED,
+    DEFAULT_POLICY,
+    make_fast_policy,
+    resolve_policy_name,
+)
 from vla_ros.types import Latent, Segment
 
 SOURCE = "policy"
@@ -45,13 +50,21 @@ class ExecutorNodeConfig:
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
     base_frame: str = setting("fr3_link0", "frame the rows are expressed in", read_only=True)
-    policy: str = setting("classical", f"fast policy: {ALLOWED}", read_only=True)
+    policy: str = setting(DEFAULT_POLICY, f"fast policy: {ALLOWED}", read_only=True)
     policy_provider: str = setting(
         AUTO, "where the graph of an export runs", choices=PROVIDERS, read_only=True
     )
     policy_threads: int = setting(1, "its threads on the CPU", ge=1, le=64, read_only=True)
     policy_limit_s: float = setting(
         0.5, "a decode that takes longer is ended", unit="s", ge=0.01, le=60.0, read_only=True
+    )
+    policy_load_limit_s: float = setting(
+        60.0,
+        "loading a graph that takes longer is given up; `vla-ros policy check` builds engines",
+        unit="s",
+        ge=0.1,
+        le=3600.0,
+        read_only=True,
     )
     strategy: str = setting(
         "timed", "how chunks are joined; can be changed while it runs", choices=strategy_names()
@@ -82,7 +95,11 @@ class ExecutorNode(VlaNode):
         """Load the policy; open latents, state, lease and the segment ring."""
         self._buffer = LatentBuffer(ClockGate(core.clock_id()))
         self._runner = PolicyRunner(
-            self.get_logger(), config.policy_provider, config.policy_threads, config.policy_limit_s
+            self.get_logger(),
+            config.policy_provider,
+            config.policy_threads,
+            config.policy_limit_s,
+            config.policy_load_limit_s,
         )
         self._policy = make_fast_policy(config.policy, self._runner.runtime)
         self._executor = ChunkExecutor(self._policy, self._buffer)

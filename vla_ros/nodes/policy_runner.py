@@ -16,7 +16,6 @@ from vla_ros.policies.run_limit import RunLimit
 
 _RING_BYTES = 1 << 20
 _EXTRA_BYTES = 1 << 16  # names, and the strip of the image with its time
-_WARMUP_LIMIT_S = 60.0
 _EXIT_STUCK = 70  # EX_SOFTWARE: the node is started again
 
 
@@ -47,18 +46,22 @@ class PolicyRunner:
         provider: where graphs run.
         threads: on the CPU.
         limit_s: seconds that one run may take.
+        load_limit_s: seconds that making one session may take, and one run that warms it up.
     """
 
-    def __init__(self, logger: Any, provider: str, threads: int, limit_s: float) -> None:
+    def __init__(
+        self, logger: Any, provider: str, threads: int, limit_s: float, load_limit_s: float
+    ) -> None:
         self._logger = logger
         settings = SessionSettings(provider=provider, threads=threads)
         self._limit = RunLimit(limit_s, self._end)
-        self._load_limit = RunLimit(_WARMUP_LIMIT_S, self._end)
+        self._load_limit = RunLimit(load_limit_s, self._end)
         self.runtime = PolicyRuntime(
             session=settings,
             now_ns=core.monotonic_ns,
             guard=self._limit,
             load_guard=self._load_limit,
+            open_guard=self._load_limit,
             report=logger.warning,
         )
 

@@ -13,7 +13,14 @@ from rclpy.client import Client
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from vla_ros_msgs.action import ExecuteTask
-from vla_ros_msgs.msg import ActionChunk, Authority, ControlStatus, TaskState, Verdict
+from vla_ros_msgs.msg import (
+    ActionChunk,
+    Authority,
+    ControlStatus,
+    SlowStatus,
+    TaskState,
+    Verdict,
+)
 from vla_ros_msgs.srv import ClaimAuthority
 
 import vla_ros_core as core
@@ -21,7 +28,12 @@ from vla_ros.clock import NS_PER_MS
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
-from vla_ros.policies.registry import ALLOWED, make_instruction_check, resolve_policy_name
+from vla_ros.policies.registry import (
+    ALLOWED,
+    DEFAULT_POLICY,
+    make_instruction_check,
+    resolve_policy_name,
+)
 from vla_ros.task import FAILED, Outcome, TaskInputs, TaskRun
 
 SOURCE = "policy"
@@ -35,7 +47,7 @@ class TaskNodeConfig:
     """Parameters of the task node."""
 
     policy: str = setting(
-        "classical", f"policy that judges instructions: {ALLOWED}", read_only=True
+        DEFAULT_POLICY, f"policy that judges instructions: {ALLOWED}", read_only=True
     )
     use_verdict: bool = setting(
         True, "end as verified when the judge of the simulation says so", read_only=True
@@ -69,6 +81,7 @@ class TaskNode(VlaNode):
         self._episode_id = 0
         self._status = ControlStatus()
         self._verdict = Verdict()
+        self._slow = SlowStatus()
 
     def on_setup(self, config: TaskNodeConfig) -> None:
         """Create the action and what it needs to know."""
@@ -80,6 +93,7 @@ class TaskNode(VlaNode):
         self._claim: Client[Any, Any] = self.create_client(ClaimAuthority, "supervisor_node/claim")
         self.create_subscription(ActionChunk, "action_chunk", self._on_chunk, 5)
         self.create_subscription(ControlStatus, "control/status", self._on_control, 5)
+        self.create_subscription(SlowStatus, "slow/status", self._on_slow, 5)
         self.create_subscription(Verdict, "judge/verdict", self._on_verdict, 5)
         self.create_subscription(Authority, "authority", self._on_authority, 5)
         self.create_subscription(String, "task/instruction", self._on_instruction, 5)
@@ -212,6 +226,9 @@ class TaskNode(VlaNode):
         if status.mode == ControlStatus.STOPPED:
             self._tick()
 
+    def _on_slow(self, status: SlowStatus) -> None:
+        self._slow = status
+
     def _on_verdict(self, verdict: Verdict) -> None:
         # A verdict about the scene before this task began says nothing about this task.
         if self._active is not None:
@@ -239,12 +256,18 @@ class TaskNode(VlaNode):
             ),
         )
         if outcome is not None:
-            self._finish(outcome)
+            self._finish(self._with_cause(outcome, chunk))
         elif active.handle is not None:
             feedback = ExecuteTask.Feedback(elapsed_s=active.run.elapsed_s(now_ns))
             feedback.phase = chunk.phase if chunk else "waiting for the first latent"
             feedback.latent_age_ms = chunk.latent_age_ms if chunk else math.nan
             active.handle.publish_feedback(feedback)
+
+    def _with_cause(self, outcome: Outcome, chunk: ActionChunk | None) -> Outcome:
+        """Add why nothing ever moved, such as a camera that is not there."""
+        if outcome.outcome != FAILED or chunk is not None or not self._slow.last_error:
+            return outcome
+        return Outcome(FAILED, f"{outcome.reason}; slow policy: {self._slow.last_error}")
 
     def _finish(self, outcome: Outcome) -> None:
         active, self._active = self._active, None

@@ -33,13 +33,19 @@ from vla_ros.nodes.rings import FrameReader
 from vla_ros.policies.base import LatentContract, LooksAtCameras, SlowPolicy, TimesItself
 from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
-from vla_ros.policies.registry import ALLOWED, make_slow_policy, resolve_policy_name
+from vla_ros.policies.registry import (
+    ALLOWED,
+    DEFAULT_POLICY,
+    make_slow_policy,
+    resolve_policy_name,
+)
 from vla_ros.policies.stretch import StretchConfig, Stretcher
 from vla_ros.types import CameraFrame, Observation
 
 _STATUS_PERIOD_S = 0.5
 _MAX_STATE_AGE_NS = 200 * NS_PER_MS
 _POLL_S = 0.005
+_MISSING_NS = 2 * NS_PER_S  # without images, until it is said; cameras may be as slow as 1 Hz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +53,21 @@ class VlaNodeConfig:
     """Parameters of the slow node."""
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
-    policy: str = setting("classical", f"slow policy: {ALLOWED}", read_only=True)
+    policy: str = setting(DEFAULT_POLICY, f"slow policy: {ALLOWED}", read_only=True)
     policy_provider: str = setting(
         AUTO, "where the graph of an export runs", choices=PROVIDERS, read_only=True
     )
     policy_threads: int = setting(1, "its threads on the CPU", ge=1, le=64, read_only=True)
     policy_limit_s: float = setting(
         10.0, "an inference that takes longer is ended", unit="s", ge=0.01, le=600.0, read_only=True
+    )
+    policy_load_limit_s: float = setting(
+        60.0,
+        "loading a graph that takes longer is given up; `vla-ros policy check` builds engines",
+        unit="s",
+        ge=0.1,
+        le=3600.0,
+        read_only=True,
     )
     cameras: str = setting(
         "", "cameras to wait for, comma separated; empty: those the policy needs", read_only=True
@@ -98,12 +112,17 @@ class SlowNode(VlaNode):
         self._last_error = ""
         self._seq = 0
         self._used_capture_ns = 0
+        self._complete_ns = 0
         self._last_publish_ns = 0
 
     def on_setup(self, config: VlaNodeConfig) -> None:
         """Load the policy; open what it looks at and what it writes."""
         self._runner = PolicyRunner(
-            self.get_logger(), config.policy_provider, config.policy_threads, config.policy_limit_s
+            self.get_logger(),
+            config.policy_provider,
+            config.policy_threads,
+            config.policy_limit_s,
+            config.policy_load_limit_s,
         )
         self._policy: SlowPolicy = make_slow_policy(config.policy, self._runner.runtime)
         self._contract = self._policy if isinstance(self._policy, LatentContract) else None
@@ -172,6 +191,7 @@ class SlowNode(VlaNode):
                 instruction_id = task.instruction_id
                 self._policy.reset()
                 self._last_publish_ns = 0
+                self._complete_ns = core.monotonic_ns()
             try:
                 self._infer(task)
             except Exception as error:
@@ -209,13 +229,13 @@ class SlowNode(VlaNode):
     def _fresh_frames(self, now_ns: int) -> dict[str, CameraFrame] | None:
         """Return frames of every camera, newer than those used last; None if there are none yet."""
         frames = self._frames.latest()
-        if len(frames) < len(self._cameras):
+        missing = [name for name in self._cameras if name not in frames]
+        newest_ns = max((f.capture_ns for f in frames.values()), default=0)
+        if missing or newest_ns <= self._used_capture_ns:
             self._frames.reopen_if_abandoned()
+            self._complain_of_cameras(missing, now_ns)
             return None
-        newest_ns = max(f.capture_ns for f in frames.values())
-        if newest_ns <= self._used_capture_ns:
-            self._frames.reopen_if_abandoned()
-            return None
+        self._complete_ns = now_ns
         oldest_ns = min(f.capture_ns for f in frames.values())
         if now_ns - oldest_ns > self.config.max_image_age_s * NS_PER_S:
             self._counts["observations too old"] += 1
@@ -224,6 +244,17 @@ class SlowNode(VlaNode):
                 f"{self.config.max_image_age_s * 1000:.0f} ms allowed"
             )
         return frames
+
+    def _complain_of_cameras(self, missing: list[str], now_ns: int) -> None:
+        """Raise ``StaleDataError`` when nothing new has been there to look at for a while."""
+        if now_ns - self._complete_ns < _MISSING_NS:
+            return
+        if missing:
+            raise StaleDataError(f"no image of {', '.join(missing)}: is the camera running?")
+        raise StaleDataError(
+            f"no new image for {(now_ns - self._complete_ns) / NS_PER_S:.1f} s "
+            f"of {', '.join(self._cameras)}"
+        )
 
     def _publish(
         self,

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 
 from vla_ros.errors import ConfigError
 from vla_ros.policies.base import FastPolicy, InstructionCheck, SlowPolicy
+from vla_ros.share import find_shared
 
 if TYPE_CHECKING:
     from vla_ros.policies.onnx.session import PolicyRuntime
 
-SLOW_POLICIES = ("classical",)
-FAST_POLICIES = ("classical",)
+CLASSICAL = "classical"
+LEARNED = "pick-place"
+DEFAULT_POLICY = LEARNED
+SHIPPED = (LEARNED,)  # exports that come with the package, by their folder in models/
 EXPORTED = "onnx:"
-ALLOWED = "one of classical, onnx:<folder of an export>, or the path of a manifest.yaml"
+ALLOWED = (
+    f"one of {', '.join((*SHIPPED, CLASSICAL))}, onnx:<folder of an export>, "
+    "or the path of a manifest.yaml"
+)
 _MANIFEST = "manifest.yaml"
 
 
@@ -27,31 +33,48 @@ def resolve_policy_name(name: str) -> str:
     Raises:
         ConfigError: if there is no such policy.
     """
-    if name in SLOW_POLICIES:
+    if name == CLASSICAL:
         return name
-    folder = _folder_of(name)
+    folder = policy_folder(name)
     if folder is None:
         raise ConfigError(f"policy must be {ALLOWED}, got {name!r}")
     if not (folder / _MANIFEST).is_file():
         raise ConfigError(f"policy {name!r}: there is no {folder / _MANIFEST}")
-    return f"{EXPORTED}{folder.resolve()}"
+    return name if name in SHIPPED else f"{EXPORTED}{folder.resolve()}"
+
+
+def verify_policy(name: str) -> None:
+    """Check that every file of a policy is there and the one of its manifest; it is not run.
+
+    Raises:
+        ConfigError: if there is none of this name, or a file is missing, truncated or changed.
+    """
+    name = resolve_policy_name(name)
+    folder = policy_folder(name)
+    if folder is None:
+        return
+    from vla_ros.policies.manifest.files import open_policy
+
+    policy = open_policy(folder)
+    for file in policy.manifest.all_files:
+        policy.verify(file)
 
 
 def make_slow_policy(name: str, runtime: PolicyRuntime | None = None) -> SlowPolicy:
     """Return a new slow policy.
 
     Args:
-        name: one of ``SLOW_POLICIES``, ``onnx:<folder>`` or the path of a ``manifest.yaml``.
+        name: see ``ALLOWED``.
         runtime: where and how an export runs.
 
     Raises:
         ConfigError: if there is none of this name, or its export is refused.
     """
-    if name == "classical":
+    if name == CLASSICAL:
         from vla_ros.policies.classical_slow import ClassicalSlowPolicy
 
         return ClassicalSlowPolicy()
-    folder = _folder_of(name)
+    folder = policy_folder(name)
     if folder is None:
         raise ConfigError(f"slow policy must be {ALLOWED}, got {name!r}")
     from vla_ros.policies.onnx.load import load_slow
@@ -63,17 +86,17 @@ def make_fast_policy(name: str, runtime: PolicyRuntime | None = None) -> FastPol
     """Return a new fast policy.
 
     Args:
-        name: one of ``FAST_POLICIES``, ``onnx:<folder>`` or the path of a ``manifest.yaml``.
+        name: see ``ALLOWED``.
         runtime: where and how an export runs.
 
     Raises:
         ConfigError: if there is none of this name, or its export is refused.
     """
-    if name == "classical":
+    if name == CLASSICAL:
         from vla_ros.policies.classical_fast import ClassicalFastPolicy
 
         return ClassicalFastPolicy()
-    folder = _folder_of(name)
+    folder = policy_folder(name)
     if folder is None:
         raise ConfigError(f"fast policy must be {ALLOWED}, got {name!r}")
     from vla_ros.policies.onnx.load import load_fast
@@ -87,7 +110,7 @@ def make_instruction_check(name: str) -> InstructionCheck:
     Raises:
         ConfigError: if there is none of this name, or its export is refused.
     """
-    folder = None if name in SLOW_POLICIES else _folder_of(name)
+    folder = policy_folder(name)
     if folder is None:
         return make_slow_policy(name)
     from vla_ros.policies.onnx.load import load_instruction_check
@@ -95,8 +118,14 @@ def make_instruction_check(name: str) -> InstructionCheck:
     return load_instruction_check(folder)
 
 
-def _folder_of(name: str) -> Path | None:
-    """Return the folder that a name stands for; None if it stands for none."""
+def policy_folder(name: str) -> Path | None:
+    """Return the folder of the export that a name stands for; None if it stands for none.
+
+    Raises:
+        ConfigError: if it stands for one that comes with the package and is not there.
+    """
+    if name in SHIPPED:
+        return _shipped_folder(name)
     if name.startswith(EXPORTED):
         path = Path(name.removeprefix(EXPORTED)).expanduser()
     elif Path(name).name == _MANIFEST:
@@ -104,3 +133,14 @@ def _folder_of(name: str) -> Path | None:
     else:
         return None
     return path.parent if path.name == _MANIFEST else path
+
+
+def _shipped_folder(name: str) -> Path:
+    try:
+        return find_shared(f"models/{name}/{_MANIFEST}").parent
+    except ConfigError as error:
+        raise ConfigError(
+            f"policy {name!r} has no weights here: {error}. Take the folder models/{name} from the "
+            "repository, or make it: vla-ros policy demos, train, export (docs/learned-policy.md). "
+            f"Without weights there is policy {CLASSICAL} (--policy {CLASSICAL})"
+        ) from error

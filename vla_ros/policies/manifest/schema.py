@@ -19,6 +19,7 @@ from vla_ros.policies.action_space import ActionSpace
 
 FORMAT = 1
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+GRAMMARS = ("none", "pick_place")
 Dimension = int | str
 
 
@@ -89,6 +90,12 @@ class InstructionDetails:
         "words",
         "what the file is: a plain vocabulary, or of the tokenizers library",
         choices=("words", "tokenizers"),
+    )
+    grammar: str = setting(
+        "none",
+        "what a sentence must say beside being made of known words: nothing, or which cube goes "
+        "into which bowl",
+        choices=GRAMMARS,
     )
 
     def __post_init__(self) -> None:

@@ -25,6 +25,8 @@ class OnnxFastPolicy:
     Args:
         folder: a split policy.
         runtime: where and how it runs.
+        tells_age: False hides the age of the latent from the graph (``HIDDEN_AGE_S``), to measure
+            what knowing it is worth; for policies that were trained to do without.
 
     Attributes:
         last_rows: what the last call gave: all candidates, scores, uncertainty.
@@ -35,8 +37,15 @@ class OnnxFastPolicy:
     Thread-safety: one thread.
     """
 
-    def __init__(self, folder: PolicyFolder, runtime: PolicyRuntime | None = None) -> None:
+    def __init__(
+        self,
+        folder: PolicyFolder,
+        runtime: PolicyRuntime | None = None,
+        *,
+        tells_age: bool = True,
+    ) -> None:
         self.manifest = demand_split(folder.manifest)
+        self._tells_age = tells_age
         self._maker = RowMaker(folder, runtime or PolicyRuntime())
         latent = latent_tensors(self.manifest.graphs["slow"])
         self.name = self.manifest.name
@@ -76,8 +85,7 @@ class OnnxFastPolicy:
                 rows make no sense.
             StaleDataError: if an image is too old.
         """
-        call = Call(observation=observation, now_ns=now_ns, latent=latent)
-        self.last_rows = self._maker.make(call)
+        self.last_rows = self._maker.make(self._call(latent, observation, now_ns))
         return self.last_rows.chunks[0]
 
     def decode_request(
@@ -88,6 +96,11 @@ class OnnxFastPolicy:
         Raises:
             PolicyError: as ``decode``, or if the policy cannot be tied in the way asked for.
         """
-        call = Call(observation=request.observation, now_ns=now_ns, latent=latent)
+        call = self._call(latent, request.observation, now_ns)
         self.last_rows = self._maker.answer(call, request)
         return self.last_rows.chunks
+
+    def _call(self, latent: Latent, observation: Observation, now_ns: int) -> Call:
+        return Call(
+            observation=observation, now_ns=now_ns, latent=latent, tells_age=self._tells_age
+        )

@@ -28,6 +28,8 @@ from vla_ros.types import Latent, Observation
 
 Array = NDArray[np.generic]
 
+HIDDEN_AGE_S = -1.0  # what a network that was trained to do without is told in place of an age
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -37,6 +39,7 @@ class Call:
         now_ns: time of the call; None: when the state was measured.
         latent: of a split policy.
         seen: latent tensors that graph ``chunk`` made of the same observation, by name.
+        tells_age: False hides from the graph how old the latent is.
         columns: (H, A) of what else the role asks for: prefix, rows under way, cotangent.
         numbers: single numbers: prefix rows, flow time.
     """
@@ -45,6 +48,7 @@ class Call:
     now_ns: int | None = None
     latent: Latent | None = None
     seen: Mapping[str, Array] = field(default_factory=dict)
+    tells_age: bool = True
     columns: dict[Role, Array] = field(default_factory=dict)
     numbers: dict[Role, float] = field(default_factory=dict)
 
@@ -251,7 +255,8 @@ class _LatentAge:
         if call.latent is None:
             raise PolicyError("there is no latent")
         # Clocks of two cameras may differ by a little: nothing is younger than now.
-        self._out[...] = max(0, call.latent.stamp.age_ns(call.at_ns)) / NS_PER_S
+        age_s = max(0, call.latent.stamp.age_ns(call.at_ns)) / NS_PER_S
+        self._out[...] = age_s if call.tells_age else HIDDEN_AGE_S
         return self._out
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from vla_ros.clock import NS_PER_MS
 from vla_ros.latency.codec import encoded_bytes
 from vla_ros.policies.base import Tensors
+from vla_ros.policies.instruction import ALL_GOALS
 from vla_ros.policies.manifest.files import PolicyFolder
 from vla_ros.policies.manifest.schema import InstructionDetails, Kind
 from vla_ros.policies.onnx.chunk import OnnxChunkPolicy
@@ -25,7 +26,7 @@ from vla_ros.policies.onnx.rehearsal import (
     made_up_observation,
 )
 from vla_ros.policies.onnx.session import GraphSession, PolicyRuntime
-from vla_ros.policies.onnx.slow import OnnxSlowPolicy
+from vla_ros.policies.onnx.slow import OnnxInstructionCheck, OnnxSlowPolicy
 from vla_ros.policies.tokens import Tokenizer, WordTokenizer
 from vla_ros.types import ActionChunk, Observation
 
@@ -48,7 +49,7 @@ def inspect_policy(
     Args:
         folder: the policy.
         runtime: where and how it runs.
-        instruction: to try it with; empty: the first word of its vocabulary.
+        instruction: to try it with; empty: something that it understands.
 
     Raises:
         VlaRosError: at the first thing that is not in order, saying what.
@@ -70,6 +71,10 @@ def inspect_policy(
 
 def some_instruction(folder: PolicyFolder) -> str:
     """Return something that can be said to a policy."""
+    for tensor in folder.manifest.seeing.inputs:
+        details = tensor.details
+        if isinstance(details, InstructionDetails) and details.grammar == "pick_place":
+            return ALL_GOALS[0].text
     for tokenizer in _tokenizers(folder):
         if isinstance(tokenizer, WordTokenizer) and tokenizer.words:
             return tokenizer.words[0]
@@ -102,6 +107,7 @@ def _files(folder: PolicyFolder) -> Iterator[Found]:
 
 
 def _instructions(folder: PolicyFolder, instruction: str) -> Iterator[Found]:
+    OnnxInstructionCheck(folder).check_instruction(instruction)
     for tokenizer in _tokenizers(folder):
         tokens = tokenizer.encode(instruction)
         known = f", {len(tokenizer.words)} words known" if hasattr(tokenizer, "words") else ""

@@ -26,8 +26,15 @@ def load_slow(path: Path, runtime: PolicyRuntime | None = None) -> SlowPolicy:
     return OnnxSlowPolicy(folder, runtime)
 
 
-def load_fast(path: Path, runtime: PolicyRuntime | None = None) -> FastPolicy:
+def load_fast(
+    path: Path, runtime: PolicyRuntime | None = None, *, tells_age: bool = True
+) -> FastPolicy:
     """Return what runs fast: the fast half, or what hands out the rows of a policy in one piece.
+
+    Args:
+        path: of the folder.
+        runtime: where and how it runs.
+        tells_age: False hides from the fast half how old its latent is (``OnnxFastPolicy``).
 
     Raises:
         ConfigError: if the export is refused.
@@ -35,7 +42,7 @@ def load_fast(path: Path, runtime: PolicyRuntime | None = None) -> FastPolicy:
     folder = open_policy(path)
     if folder.manifest.kind is Kind.CHUNK:
         return RowsAsFast(folder)
-    return OnnxFastPolicy(folder, runtime)
+    return OnnxFastPolicy(folder, runtime, tells_age=tells_age)
 
 
 def load_instruction_check(path: Path) -> InstructionCheck:

@@ -32,6 +32,10 @@ def _no_clock() -> int:
     return 0
 
 
+def _cannot_be_cancelled() -> None:
+    """Do nothing: a session under way cannot be called back."""
+
+
 def _log(text: str) -> None:
     logging.getLogger(__name__).warning(text)
 
@@ -45,6 +49,9 @@ class PolicyRuntime:
         now_ns: reads the clock [ns]; without one, all timings are 0.
         guard: limits runs.
         load_guard: limits runs that warm up; the first one may take long.
+        open_guard: limits the making of a session, which optimises the graph or compiles it for a
+            device. It cannot be cancelled: one that hangs costs the process
+            (``RunLimit.on_stuck``).
         report: told of every fallback.
     """
 
@@ -52,6 +59,7 @@ class PolicyRuntime:
     now_ns: Callable[[], int] = _no_clock
     guard: Guard = unlimited
     load_guard: Guard = unlimited
+    open_guard: Guard = unlimited
     report: Callable[[str], None] = _log
 
 
@@ -69,6 +77,7 @@ class GraphSession:
     Raises:
         ConfigError: if a file is not what the manifest says, the graph differs from it, or it
             cannot be run where it should.
+        PolicyTimeoutError: if making the session or warming it up took longer than its limit.
 
     Thread-safety: calls from several threads wait for each other.
     """
@@ -80,7 +89,8 @@ class GraphSession:
         self.spec = folder.manifest.graphs[name]
         self._what = f"{folder.manifest.name}/{name}"
         self._lock = threading.Lock()
-        self._backend = _make_backend(folder, self.spec, self._runtime)
+        with self._runtime.open_guard(f"making a session of {self._what}", _cannot_be_cancelled):
+            self._backend = _make_backend(folder, self.spec, self._runtime)
         compare_graph(self.spec, self._backend.inputs, self._backend.outputs)
         self.statistics = TimingStatistics()
         zeros = {tensor.name: tensor.zeros() for tensor in self.spec.inputs}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from vla_ros.errors import ConfigError
 from vla_ros.policies.base import Tensors
+from vla_ros.policies.instruction import parse_instruction
 from vla_ros.policies.manifest.files import PolicyFolder
 from vla_ros.policies.manifest.schema import InstructionDetails, Kind, Manifest
 from vla_ros.policies.onnx.contract import (
@@ -24,19 +25,25 @@ from vla_ros.types import Observation
 class OnnxInstructionCheck:
     """Knows which instructions a policy understands; reads its vocabulary and no weights.
 
+    Words must be known; where the manifest states a grammar, the sentence must also make sense.
+
     Raises:
         ConfigError: if the vocabulary is not what the manifest says.
     """
 
     def __init__(self, folder: PolicyFolder) -> None:
-        self._tokenizers: list[Tokenizer] = [
-            tokenizer_of(folder, tensor, tensor.details)
+        inputs = [
+            (tensor, tensor.details)
             for tensor in folder.manifest.seeing.inputs
             if isinstance(tensor.details, InstructionDetails)
         ]
+        self._tokenizers: list[Tokenizer] = [tokenizer_of(folder, *found) for found in inputs]
+        self._says_goal = any(details.grammar == "pick_place" for _, details in inputs)
 
     def check_instruction(self, instruction: str) -> None:
         """Raise ``InstructionError``, naming what is allowed, if it is not understood."""
+        if self._says_goal:
+            parse_instruction(instruction)
         for tokenizer in self._tokenizers:
             tokenizer.encode(instruction)
 
