@@ -45,6 +45,7 @@ class GraphSpec:
 
     Attributes:
         drawn: makes inputs up that are not among those of ``sample_inputs``.
+        is_derived: the function takes derivatives, which are written out before it is exported.
     """
 
     name: str
@@ -52,6 +53,7 @@ class GraphSpec:
     outputs: tuple[str, ...]
     function: Callable[..., tuple[Tensor, ...]]
     drawn: Mapping[str, Callable[[np.random.Generator], NDArray[Any]]] = field(default_factory=dict)
+    is_derived: bool = False
 
     @property
     def file(self) -> str:
@@ -107,9 +109,10 @@ def export_graph(spec: GraphSpec, config: ModelConfig, folder: Path) -> Path:
     # It warns of packages that nothing here needs.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     inputs = sample_inputs(spec, config, 0)
+    samples = tuple(torch.from_numpy(inputs[name]) for name in spec.inputs)
     program = torch.onnx.export(
-        _module(spec),
-        tuple(torch.from_numpy(inputs[name]) for name in spec.inputs),
+        _module(spec, samples),
+        samples,
         input_names=list(spec.inputs),
         output_names=list(spec.outputs),
         opset_version=OPSET,
@@ -212,9 +215,14 @@ def weights_of(checkpoint: Checkpoint, group: str) -> Arrays:
     }
 
 
-def _module(spec: GraphSpec) -> torch.nn.Module:
+def _module(spec: GraphSpec, samples: tuple[Tensor, ...]) -> torch.nn.Module:
     """Return the function as what the exporter asks for."""
     import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    if spec.is_derived:
+        traced: torch.nn.Module = make_fx(spec.function)(*samples)
+        return traced.eval()
 
     class Graph(torch.nn.Module):  # type: ignore[misc, unused-ignore]  # no types without torch
         def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -241,5 +249,27 @@ def _without_traces(model: bytes) -> bytes:
     for function in graph.functions:
         function.doc_string = ""
         del function.metadata_props[:]
+    _share_equal(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
+
+
+def _share_equal(graph: Any) -> None:
+    """Keep one of the constants that are equal: steps of an unrolled loop have copies of them."""
+    kept: dict[bytes, str] = {}
+    instead: dict[str, str] = {}
+    for tensor in graph.initializer:
+        name, tensor.name = tensor.name, ""
+        first = kept.setdefault(tensor.SerializeToString(deterministic=True), name)
+        tensor.name = name
+        if first != name:
+            instead[name] = first
+    outputs = {value.name for value in graph.output}
+    for name in instead.keys() & outputs:
+        del instead[name]
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = instead.get(name, name)
+    left = [tensor for tensor in graph.initializer if tensor.name not in instead]
+    del graph.initializer[:]
+    graph.initializer.extend(left)

@@ -54,7 +54,7 @@ _ABOUT = (
     "its denoising, continue a prefix or compare candidates; trained in simulation."
 )
 _ROWS = (CHUNK_ROWS, ACTION_SIZE)
-_SEEN = ("base", "spread", "condition")  # what the velocity stands on, as ``Told``
+_SEEN = ("expert_rows", "spread", "condition")  # what the velocity stands on, see ``Told``
 
 
 def export_flow(checkpoint: Checkpoint, folder: Path, name: str) -> dict[str, float]:
@@ -94,7 +94,8 @@ def flow_graphs(weights: Arrays, config: ModelConfig, flow: FlowConfig) -> tuple
         told = told_of(p, to_model(out.actions), seen_by_flow(out, state))
         n = flow.candidates
         rows = sample(p, flow, noise.reshape(n, *_ROWS), told.repeated(n))
-        seen = (told.base, told.spread, told.condition)
+        # The expert's rows leave in SI units: a micrometre is a micrometre in the comparison.
+        seen = (out.actions, told.spread, told.condition)
         return to_actions(rows).reshape(noise.shape), done_of(out), *seen
 
     def step(
@@ -102,10 +103,14 @@ def flow_graphs(weights: Arrays, config: ModelConfig, flow: FlowConfig) -> tuple
         flow_time: Tensor,
         prefix_rows: Tensor,
         cotangent: Tensor,
-        *seen: Tensor,
+        expert_rows: Tensor,
+        spread: Tensor,
+        condition: Tensor,
     ) -> tuple[Tensor, ...]:
+        told = Told(to_model(expert_rows), spread, condition)
+
         def of(x: Tensor) -> Tensor:
-            return velocity(p, x, flow_time, prefix_rows, Told(*seen))
+            return velocity(p, x, flow_time, prefix_rows, told)
 
         found, pull_back, *_ = torch.func.vjp(of, flow_rows)
         return found, pull_back(cotangent)[0]
@@ -128,10 +133,11 @@ def flow_graphs(weights: Arrays, config: ModelConfig, flow: FlowConfig) -> tuple
                 "flow_time": lambda random: random.uniform(0, 0.9, (1, 1)).astype(np.float32),
                 "prefix_rows": lambda random: random.integers(0, flow.prefix_rows_max, (1, 1)),
                 "cotangent": lambda random: _normal(random, *_ROWS),
-                "base": lambda random: _normal(random, *_ROWS),
+                "expert_rows": lambda random: 0.05 * _normal(random, *_ROWS),
                 "spread": lambda random: random.uniform(0.01, 1, (1, *_ROWS)).astype(np.float32),
                 "condition": lambda random: np.tanh(_normal(random, flow.condition)),
             },
+            is_derived=True,
         ),
     )
 

@@ -42,7 +42,7 @@ _GATES = 5 + 6 + 3
 _TIMES = 3
 _LARGEST = 10.0  # of what the network is handed
 _LEFT = 1e-3  # smallest 1 - t that is divided by
-_SEEN, _TIME = 96, 32
+_SEEN, _TIME = 64, 32
 _LEAST, _MOST = 0.005, 3.0  # of s
 
 
@@ -96,7 +96,8 @@ def seen_by_flow(out: ExpertOutput, state: Tensor) -> Tensor:
     """Return what the head may know (B, N): the expert's features, goal, gates, rows, the state."""
     scaled = (state - constant(sv.STATE_CENTRE, state)) / constant(sv.STATE_SCALE, state)
     gates = [getattr(out.gates, name) for name in CHOICES]
-    return join([out.features, 10.0 * out.goal, *gates, scaled, to_model(out.actions).flatten(1)])
+    rows = 0.2 * to_model(out.actions).flatten(1)
+    return join([out.features, 10.0 * out.goal, *gates, scaled, rows])
 
 
 def condition_of(p: Weights, seen: Tensor) -> Tensor:
