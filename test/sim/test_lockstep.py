@@ -6,8 +6,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vla_ros.errors import PolicyError
+from vla_ros.errors import ConfigError, PolicyError
+from vla_ros.sim.events import EventConfig
 from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
+from vla_ros.sim.rig.delays import DelayConfig
 
 pytestmark = pytest.mark.sim
 
@@ -100,4 +102,33 @@ def test_fast_half_is_shown_fresh_images_whatever_the_latent_s_age():
 
 def test_same_seed_gives_the_same_episode():
     instruction = "put the green cube in the purple bowl"
-    assert run(7, instruction) == run(7, instruction)
+    # As text: values that were not measured are not equal to themselves.
+    assert repr(run(7, instruction)) == repr(run(7, instruction))
+
+
+@pytest.mark.parametrize("kind", ["swap", "jump"])
+def test_the_policy_follows_what_happens_on_the_way(kind):
+    asked = "put the red cube in the cyan bowl"
+    event = EventConfig(kind=kind, earliest_s=0.5, latest_s=0.5)
+    result = run(900_003, asked, slow_latency_ms=300.0, max_duration_s=20.0, event=event)
+    assert result.success, result
+    assert (result.instruction != asked) == (kind == "swap")
+    assert 0.8 <= result.event_s <= 0.85  # half a second after the first rows
+    assert 0.3 <= result.reaction_s <= 0.75
+    assert result.rows_after_expiry == 0
+    again = run(900_003, asked, slow_latency_ms=300.0, max_duration_s=20.0, event=event)
+    assert repr(result) == repr(again)
+
+
+def test_delays_are_drawn_anew_for_every_seed_and_rows_never_expire_in_force():
+    delay = DelayConfig(kind="lognormal", mean_ms=300.0, cv=0.6, drop_share=0.1)
+    result = run(900_003, "put the red cube in the cyan bowl", delay=delay)
+    assert result.success, result
+    assert result.age_error_ms_max < 1.0
+    assert result.rows_after_expiry == 0
+    assert result.latent_age_ms_max > 600.0
+
+
+def test_fixed_and_drawn_delays_exclude_each_other():
+    with pytest.raises(ConfigError, match="slow_latency_ms"):
+        LockstepConfig(slow_latency_ms=100.0, delay=DelayConfig())

@@ -13,7 +13,9 @@ import numpy as np
 
 from vla_ros.chunking.rows import sample
 from vla_ros.chunking.strategies.base import InferenceRequest
-from vla_ros.sim.execution import OnePiece, WholeExecution
+from vla_ros.sim.execution import ExecutionConfig
+from vla_ros.sim.rig.delays import DelayConfig
+from vla_ros.sim.whole_execution import WholeExecution
 from vla_ros.types import ActionChunk, Observation
 
 
@@ -62,8 +64,9 @@ def run(
 ) -> Run:
     """Run a policy under a strategy for some rows; ``seen`` is what it sees, apart from time."""
     kept = Kept(policy)
-    execution = WholeExecution(OnePiece(kept, 10.0), round(1e6 * latency_ms), strategy)
-    execution.begin(seen.episode_id)
+    config = ExecutionConfig(strategy=strategy, delay=DelayConfig(mean_ms=latency_ms))
+    execution = WholeExecution(kept, config)
+    execution.begin(seen.episode_id, 0)
     now, dt_ns = seen.state.tick_ns, policy.capabilities.dt_ns
     plan: ActionChunk | None = None
     seams, plans = [], []

@@ -165,3 +165,77 @@ ratios:
     assert "at least 0.9" in text
     with pytest.raises(ConfigError, match="names 'nowhere'"):
         plan_of(TEXT + asked.replace("cell: far", "cell: nowhere", 1))
+
+
+CLAIMS = """
+not_worse:
+  - {what: as good, arm: new, cell: near, over_arm: best, over_cell: near, margin_points: 3.0}
+  - {what: nearly, arm: new, cell: far, over_arm: old, over_cell: near, margin_points: 3.0}
+  - {what: by far, arm: only far, cell: far, over_arm: new, over_cell: near, margin_points: 3.0}
+"""
+
+
+def test_claims_are_met_by_the_lower_end_of_the_interval_alone(tmp_path: Path) -> None:
+    plan = plan_of(TEXT + CLAIMS)
+    results = Results(tmp_path / "runs.csv")
+    results.add(rows("near", "old", 0, dict.fromkeys(range(20), 1)))
+    results.add(rows("near", "new", 0, dict.fromkeys(range(20), 1)))
+    results.add(rows("far", "new", 0, {s: int(s not in (3, 4)) for s in range(20)}))
+    results.add(rows("far", "new", 0, {s: 1 for s in range(20, 30)}))
+    results.add(rows("far", "only far", 0, {s: int(s > 10) for s in range(30)}))
+    chosen = {f"{c.name}/{a.name}": 0 for c in plan.cells for a in plan.arms_of(c)}
+    text = write_report(plan, results, chosen, plan.cells, tmp_path)
+    assert "| as good | old | 20 | +0.0 (+0.0 to +0.0) | at least -3: met |" in text
+    assert "at least -3: not met |" in text.split("| by far")[1]
+    wider = plan_of(TEXT + CLAIMS.replace("margin_points: 3.0", "margin_points: 12.0"))
+    text = write_report(wider, results, chosen, plan.cells, tmp_path)
+    assert "at least -12: not shown |" in text.split("| nearly")[1]
+    with pytest.raises(ConfigError, match="nobody"):
+        plan_of(TEXT + CLAIMS.replace("over_arm: best", "over_arm: nobody"))
+
+
+def test_a_ratio_can_be_of_another_measure_and_over_the_best_baseline(tmp_path: Path) -> None:
+    asked = """
+ratios:
+  - {what: chunks, arm: new, cell: near, over_arm: best, over_cell: near, measure: chunk_hz}
+  - {what: successes, arm: new, cell: near, over_arm: old, over_cell: near}
+"""
+    plan = plan_of(TEXT + asked)
+    results = Results(tmp_path / "runs.csv")
+    for arm, hz in (("old", "10"), ("new", "30")):
+        results.add(
+            [r | {"chunk_hz": hz} for r in rows("near", arm, 0, dict.fromkeys(range(9), 1))]
+        )
+    chosen = {"near/old": 0, "near/new": 0}
+    text = write_report(plan, results, chosen, plan.cells[:1], tmp_path)
+    assert "| chunks (old): `chunk_hz` | 3.000 (3.000 to 3.000) |" in text
+    assert "| successes: `success` | 1.000 (" in text
+
+
+def test_who_is_left_out_is_named_in_the_report(tmp_path: Path) -> None:
+    plan = plan_of()
+    results = Results(tmp_path / "runs.csv")
+    results.add(rows("near", "new", 0, {0: 1, 1: 0}))
+    chosen = {"near/old": 0, "near/new": 0}
+    why = {"only far": "there is no policy folder flow"}
+    text = write_report(plan, results, chosen, plan.cells[:1], tmp_path, why)
+    assert "- Left out: only far. there is no policy folder flow." in text
+
+
+def test_runs_of_other_weights_do_not_count_and_more_columns_find_room(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    results = Results(path)
+    results.add(rows("near", "old", 0, {0: 1, 1: 1}))
+    assert results.forget(lambda r: r.get("model") != "b") == 2
+    assert not results.has("near", "old", 0, 0)
+    results.add([r | {"model": "b"} for r in rows("near", "old", 0, {0: 0})])
+    again = Results(path)
+    assert len(again.rows) == 3
+    assert again.forget(lambda r: r.get("model") != "b") == 2
+    assert [r["success"] for r in again.of("near", "old", 0, range(2))] == ["0"]
+
+
+def test_a_smoke_run_uses_seeds_of_its_own() -> None:
+    plan = plan_of().as_smoke(2)
+    assert plan.seeds(plan.cells[1]) == range(900_000, 900_002)
+    assert plan.choice_seeds() == range(900_002, 900_004)

@@ -117,7 +117,7 @@ def test_frozen_rows_are_kept_when_chunks_come_late(policy, strategy, largest_m)
     largest, n = run.kept.kept_share()
     assert n >= 5
     assert largest <= largest_m
-    assert run.execution.failures == 0
+    assert run.execution.counts.failed == 0
 
 
 def test_seams_are_smaller_with_a_prefix_than_without(policy):

@@ -12,6 +12,7 @@ class Measurement:
 
     Attributes:
         target: largest ratio that is aimed at; 0 where none is.
+        difference: largest difference of what both compute; 0 where that is not compared.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Measurement:
     ours_p99: float = 0.0
     alternative_p99: float = 0.0
     target: float = 0.0
+    difference: float = 0.0
 
     def text(self) -> str:
         """Return two lines for people."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,13 @@ from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
 from vla_ros.chunking.commit import BrakeLimits, ChunkCommitter
 from vla_ros.chunking.planner import ChunkPlanner
 from vla_ros.chunking.segment import position_at, stamp_chunk
-from vla_ros.chunking.strategies.base import PolicyCapabilities
 from vla_ros.chunking.strategies.registry import make_strategy
 from vla_ros.errors import VlaRosError
 from vla_ros.latency.admission import Admission
 from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.perception import tick_code
-from vla_ros.policies.base import AnswersRequests, Capable, FastPolicy, LatentContract
+from vla_ros.policies.around import answered, capabilities_of_fast
+from vla_ros.policies.base import FastPolicy, LatentContract
 from vla_ros.types import ActionChunk, CameraFrame, Latent, Observation, RobotState, Segment
 
 _SLOWEST = 0.2  # the twist that a policy is told grows by the reciprocal at most
@@ -58,20 +59,17 @@ class ChunkExecutor:
         buffer: LatentBuffer,
         limits: BrakeLimits | None = None,
         strategy: str = "timed",
+        settings: Any = None,
     ) -> None:
         self._policy = policy
         self._buffer = buffer
         form = ChunkFormat(dt_ns=policy.chunk_dt_ns, horizon=policy.chunk_rows)
         self._committer = ChunkCommitter(ChunkAdmission(form), limits=limits)
-        if isinstance(policy, Capable):
-            self.capabilities = policy.capabilities
-        else:
-            self.capabilities = PolicyCapabilities(
-                horizon=policy.chunk_rows, dt_ns=policy.chunk_dt_ns, has_split_latent=True
-            )
-        self._answering = policy if isinstance(policy, AnswersRequests) else None
+        self.capabilities = capabilities_of_fast(policy)
         self._strategy_name = strategy
-        self._planner = ChunkPlanner(make_strategy(strategy, self.capabilities), self._committer)
+        self._planner = ChunkPlanner(
+            make_strategy(strategy, self.capabilities, settings), self._committer
+        )
         self._running: ActionChunk | None = None
         self._newest: ActionChunk | None = None
         self._seq = 0
@@ -186,10 +184,7 @@ class ChunkExecutor:
         if request is None:
             return ""
         try:
-            if self._answering is not None:
-                chunks = self._answering.decode_request(latent, request, now_ns)
-            else:
-                chunks = (self._policy.decode(latent, request.observation, now_ns),)
+            chunks = answered(self._policy, latent, request, now_ns)
         except VlaRosError as error:
             self._planner.give_up(request)
             return f"fast policy: {error}"

@@ -10,16 +10,19 @@ from pathlib import Path
 from types import ModuleType
 
 from vla_ros.bench.build import load_law_bench
+from vla_ros.bench.cached_trunk import measure_cached_trunk
 from vla_ros.bench.data import measure_recording
 from vla_ros.bench.feature_cache import measure_feature_cache
 from vla_ros.bench.handover import measure_handovers
 from vla_ros.bench.law import N_TICKS, measure_law
 from vla_ros.bench.loop import PRIORITIES, measure_loop, plot_loop
 from vla_ros.bench.policy_hooks import measure_policy_hooks
+from vla_ros.bench.torch_policy import measure_torch, why_not
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError
+from vla_ros.policies.manifest.files import MANIFEST
 from vla_ros.sim.plant import fr3_arm
 
 
@@ -31,6 +34,13 @@ class BenchOptions:
     ticks: int = setting(N_TICKS, "ticks of the law", ge=200, le=10**7)
     out: str = setting("bench/latest.json", "file for the results")
     ros: bool = setting(True, "measure the alternatives that need ROS")
+    policy: str = setting(
+        "models/pick-place", "export that is timed beside PyTorch, where that is installed"
+    )
+    checkpoint: str = setting(
+        "runs/train/checkpoint.npz",
+        "what it was exported from; where it is missing, weights are drawn at random",
+    )
     law_only: bool = setting(False, "measure the control law and nothing else")
     loop_s: int = setting(
         0,
@@ -67,6 +77,18 @@ def run(namespace: argparse.Namespace) -> int:
         results.append(measure_recording())
         results += measure_feature_cache(options.repeats)
         results += measure_policy_hooks(options.repeats)
+        lacks = why_not()
+        if lacks:
+            say(f"policy.*_onnx_vs_torch: skipped, {lacks}")
+        else:
+            policy, checkpoint = Path(options.policy), Path(options.checkpoint)
+            has_both = (policy / MANIFEST).is_file() and checkpoint.is_file()
+            export = (policy, checkpoint) if has_both else (None, None)
+            results += measure_torch(options.repeats, *export)
+            if has_both:
+                results += measure_cached_trunk(options.repeats, policy, checkpoint)
+            else:
+                say(f"policy.cached_trunk_*: skipped, without {policy} and {checkpoint}")
     path = Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n", encoding="utf-8")

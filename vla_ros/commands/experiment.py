@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError
 from vla_ros.experiments.plan import Cell, Plan, known_plans, load_plan
+from vla_ros.experiments.policy_folders import available
 
 BUFFER = "buffer"  # measured in real time between real processes, not by a plan
 
@@ -25,6 +27,15 @@ class ExperimentOptions:
     cells: str = setting("", "only cells whose names contain this")
     out: str = setting("docs/results", "folder of <experiment>.csv, .md and .svg")
     runs: str = setting("runs/experiments", "folder of every single run, to go on from")
+    smoke: int = setting(
+        0,
+        "only so many seeds, which no experiment uses; the report goes to RUNS/smoke",
+        ge=0,
+        le=100,
+    )
+    models: str = setting(
+        "models/pick-place", "folder of the split export; those of other arms lie below it"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -42,22 +53,36 @@ def run(namespace: argparse.Namespace) -> int:
     options = read_options(namespace, ExperimentOptions)
     if namespace.experiment == BUFFER:
         return _run_buffer(namespace, options)
-    plan = load_plan(namespace.experiment)
+    written = load_plan(namespace.experiment)
+    runs, out = Path(options.runs), Path(options.out)
+    if options.smoke:
+        written, runs = written.as_smoke(options.smoke), runs / "smoke"
+        out = runs
+    found = available(written, Path(options.models))
+    plan = found.plan
+    for arm, why in found.left_out.items():
+        sys.stderr.write(f"left out: {arm}: {why}\n")
     cells = [c for c in plan.cells if options.cells in c.name]
     if not cells:
         raise ConfigError(f"no cell of {plan.name} has {options.cells!r} in its name")
     if namespace.plan:
-        say(_describe(plan, cells))
+        say(_describe(written, cells))
         return 0
+    if not any(arm.is_ours for arm in plan.arms):
+        reasons = "; ".join(sorted(set(found.left_out.values())))
+        raise ConfigError(f"nothing of ours can run with {options.models}: {reasons}")
     # Imported here: --help and --plan need none of it.
     from vla_ros.experiments.report import write_report
     from vla_ros.experiments.run import Results, run_plan
 
-    results = Results(Path(options.runs) / f"{plan.name.replace('-', '_')}.csv")
+    name = plan.name.replace("-", "_")
+    results = Results(runs / f"runs_{name}.csv" if options.smoke else runs / f"{name}.csv")
+    if forgotten := results.forget(found.is_void):
+        sys.stderr.write(f"{forgotten} episodes of other weights do not count\n")
     began = time.monotonic()
     before = len(results.rows)
-    chosen = run_plan(plan, results, options.jobs, cells)
-    say(write_report(plan, results, chosen, cells, Path(options.out)))
+    chosen = run_plan(plan, results, options.jobs, cells, options.models)
+    say(write_report(plan, results, chosen, cells, out, found.left_out))
     say(f"{len(results.rows) - before} episodes in {time.monotonic() - began:.0f} s")
     return 0
 

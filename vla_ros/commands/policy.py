@@ -15,6 +15,8 @@ _SUBCOMMANDS = {
     "card": "write the model card from what was measured",
     "check": "verify files, graphs and outputs of an export; 0 if all is in order",
     "show": "print what the manifest of an export says",
+    "serve": "run a policy in this process for runtimes in others",
+    "bench-gpu": "time a made-up policy of billions of weights, both halves at once",
     "bench": "time every graph of an export, beside another runtime if asked to",
 }
 

@@ -26,6 +26,12 @@ class BenchOptions:
     beside: str = setting(
         "", "module:function that makes the same graphs in another runtime; see docs/policies.md"
     )
+    checkpoint: str = setting(
+        "", "what the export was made from: time PyTorch eager beside it, on the CPU"
+    )
+    cache: bool = setting(
+        False, "with a checkpoint: also the trunk with a cache, on rendered images"
+    )
     beside_name: str = setting("torch", "what that runtime is called in the results")
     out: str = setting("", "file for the results, JSON")
 
@@ -64,6 +70,14 @@ def run(namespace: argparse.Namespace) -> int:
     results: list[dict[str, object]] = []
     peer = load_peer(options.beside) if options.beside else None
     for settings in options.settings():
+        if options.checkpoint:
+            from vla_ros.bench.torch_policy import measure_torch
+
+            checkpoint = Path(options.checkpoint)
+            for result in measure_torch(options.repeats, folder.path, checkpoint, settings.threads):
+                say(result.text())
+                results.append(asdict(result))
+            continue
         if peer is not None:
             for result in compare_graphs(
                 folder, settings, options.repeats, peer, options.beside_name
@@ -79,6 +93,12 @@ def run(namespace: argparse.Namespace) -> int:
                 f"(p50 of {parts}; n = {times.n})"
             )
             results.append(asdict(times))
+    if options.cache and options.checkpoint:
+        from vla_ros.bench.cached_trunk import measure_cached_trunk
+
+        for result in measure_cached_trunk(options.repeats, folder.path, Path(options.checkpoint)):
+            say(result.text())
+            results.append(asdict(result))
     if options.out:
         path = Path(options.out)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,7 @@ from vla_ros.policies.registry import (
 
 if TYPE_CHECKING:
     from vla_ros.chunking.strategies.base import PolicyCapabilities
-    from vla_ros.policies.base import FastPolicy, SlowPolicy
+    from vla_ros.policies.base import ChunkPolicy, FastPolicy, SlowPolicy
     from vla_ros.types import CameraFrame
 
 _BATCH = 10
@@ -124,17 +124,15 @@ def run(namespace: argparse.Namespace) -> int:
 def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence[int]) -> list[Row]:
     """Run some seeds of a cell in this process."""
     # Imported here: the parent needs neither MuJoCo nor OpenGL.
-    from vla_ros.sim.execution import OnePiece, Whole
     from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
 
     slow: SlowPolicy | None = None
     fast: FastPolicy | None = None
-    whole: Whole | None = None
+    whole: ChunkPolicy | None = None
     # On the CPU with one thread each, so that results do not depend on the machine's devices.
     runtime = PolicyRuntime(session=SessionSettings(provider=CPU, threads=1))
     if options.folder is not None and cell.joined_by:
-        policy = OnnxChunkPolicy(open_policy(options.folder), runtime)
-        whole = OnePiece(policy, policy.max_age_s)
+        whole = OnnxChunkPolicy(open_policy(options.folder), runtime)
     elif options.folder is not None:
         slow = load_slow(options.folder, runtime)
         fast = load_fast(options.folder, runtime, tells_age=not cell.hides_age)

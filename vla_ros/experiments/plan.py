@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_type_hints
 
 import yaml
@@ -19,6 +19,10 @@ from vla_ros.share import known_settings, read_settings
 
 Values = Mapping[str, Any]
 
+SURROGATE, LEARNED = "surrogate", "learned"
+BEST = "best"
+
+_FIRST_SMOKE_SEED = 900_000
 _FOLDER = "config/experiments"
 
 
@@ -63,6 +67,8 @@ class Ratio:
     """A ratio of two means that the experiment is to find: ``arm`` in ``cell`` over another.
 
     Attributes:
+        over_arm: another arm; ``best``: the baseline with the best metric in its cell.
+        measure: whose means; empty: the metric.
         at_least, at_most: what is aimed at, if anything.
     """
 
@@ -73,6 +79,23 @@ class Ratio:
     over_cell: str
     at_least: float | None = None
     at_most: float | None = None
+    measure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotWorse:
+    """A claim about success: ``arm`` in ``cell`` is at most ``margin_points`` below another.
+
+    Attributes:
+        over_arm: another arm; ``best``: the best baseline of its cell, as it came out.
+    """
+
+    what: str
+    arm: str
+    cell: str
+    over_arm: str
+    over_cell: str
+    margin_points: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +108,9 @@ class Plan:
         axis: what x is.
         also: further measures to show as tables.
         ratios: of the metric, to be stated with their intervals.
+        not_worse: claims about success, each with a margin.
+        rig: what runs an episode: the rig with its surrogate policies, or exported policies on the
+            table-top task.
         first_seed, n: seeds of the comparison; first_choice_seed, n_choice: those on which settings
             are chosen, apart from them.
     """
@@ -104,6 +130,8 @@ class Plan:
     also: tuple[str, ...] = ()
     notes: str = ""
     ratios: tuple[Ratio, ...] = ()
+    not_worse: tuple[NotWorse, ...] = ()
+    rig: str = SURROGATE
 
     def cell(self, name: str) -> Cell:
         """Return a cell by name."""
@@ -122,6 +150,17 @@ class Plan:
     def choice_seeds(self) -> range:
         """Return the seeds on which settings are chosen."""
         return range(self.first_choice_seed, self.first_choice_seed + self.n_choice)
+
+    def as_smoke(self, n: int) -> Plan:
+        """Return the plan on ``n`` seeds that no experiment uses: does it work, how long is it?"""
+        return replace(
+            self,
+            first_seed=_FIRST_SMOKE_SEED,
+            n=n,
+            first_choice_seed=_FIRST_SMOKE_SEED + n,
+            n_choice=min(n, self.n_choice),
+            cells=tuple(replace(cell, n=0) for cell in self.cells),
+        )
 
     def case_values(self, cell: Cell, arm: Arm, choice: int) -> dict[str, Any]:
         """Return what a run is made of: the plan's values, the cell's, the arm's, its setting."""
@@ -158,19 +197,25 @@ def parse_plan(name: str, text: str, origin: str) -> Plan:
         arms = tuple(_arm(arm) for arm in data.pop("arms"))
         also = tuple(data.pop("also", ()))
         ratios = tuple(Ratio(**ratio) for ratio in data.pop("ratios", ()))
-        plan = Plan(name=name, cells=cells, arms=arms, also=also, ratios=ratios, **data)
+        claims = tuple(NotWorse(**claim) for claim in data.pop("not_worse", ()))
+        plan = Plan(
+            name=name, cells=cells, arms=arms, also=also, ratios=ratios, not_worse=claims, **data
+        )
     except (TypeError, KeyError) as error:
         raise ConfigError(f"{origin}: {error}") from error
     for kind, names in (("cell", [c.name for c in cells]), ("arm", [a.name for a in arms])):
         if len(set(names)) != len(names):
             raise ConfigError(f"{origin}: two of a name among {kind}s {', '.join(names)}")
-    for ratio in ratios:
+    if plan.rig not in (SURROGATE, LEARNED):
+        raise ConfigError(f"{origin}: rig must be {SURROGATE} or {LEARNED}, got {plan.rig!r}")
+    aims: tuple[Ratio | NotWorse, ...] = (*ratios, *claims)
+    for aim in aims:
         for known, wanted in (
-            ({c.name for c in cells}, (ratio.cell, ratio.over_cell)),
-            ({a.name for a in arms}, (ratio.arm, ratio.over_arm)),
+            ({c.name for c in cells}, (aim.cell, aim.over_cell)),
+            ({a.name for a in arms} | {BEST}, (aim.arm, aim.over_arm)),
         ):
             if missing := set(wanted) - known:
-                raise ConfigError(f"{origin}: ratio {ratio.what!r} names {missing.pop()!r}")
+                raise ConfigError(f"{origin}: {aim.what!r} names {missing.pop()!r}")
     if plan.choice_seeds().start < plan.first_seed + max(c.n or plan.n for c in cells) and (
         plan.choice_seeds().stop > plan.first_seed
     ):

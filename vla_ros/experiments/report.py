@@ -6,14 +6,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vla_ros.experiments.plan import Arm, Cell, Plan
-from vla_ros.experiments.ratios import ratio_table
+from vla_ros.experiments.ratios import not_worse_table, ratio_table
 from vla_ros.experiments.run import Results, Row
 from vla_ros.report.statistics import (
     PairedDifference,
@@ -47,6 +47,15 @@ MEASURES = (
     "inferences",
     "slow_inferences",
     "rows_after_expiry",
+    "chunk_hz",
+    "cpu_ms_per_s",
+    "graph_ms_per_s",
+    "chunks_per_cpu_s",
+    "chunks_per_graph_s",
+    "slow_graph_ms",
+    "fast_graph_ms",
+    "whole_graph_ms",
+    "failed_calls",
 )
 
 
@@ -117,15 +126,23 @@ def compare(plan: Plan, entries: Sequence[Entry]) -> list[Comparison]:
 
 
 def write_report(
-    plan: Plan, results: Results, chosen: dict[str, int], cells: Sequence[Cell], folder: Path
+    plan: Plan,
+    results: Results,
+    chosen: dict[str, int],
+    cells: Sequence[Cell],
+    folder: Path,
+    left_out: Mapping[str, str] | None = None,
 ) -> str:
-    """Write ``<name>.csv``, ``.md`` and ``.svg`` and return the text of the table."""
+    """Write ``<name>.csv``, ``.md`` and ``.svg`` and return the text of the table.
+
+    ``left_out``: arms that were not run, and why.
+    """
     entries = summarise(plan, results, chosen, cells)
     comparisons = compare(plan, entries)
     folder.mkdir(parents=True, exist_ok=True)
     stem = plan.name.replace("-", "_")
     _write_csv(plan, entries, folder / f"{stem}.csv")
-    text = _text(plan, stem, entries, comparisons)
+    text = _text(plan, stem, entries, comparisons, left_out or {})
     (folder / f"{stem}.md").write_text(text, encoding="utf-8")
     # Imported here: plotting is not needed for the table.
     from vla_ros.experiments.plot import plot_entries
@@ -150,10 +167,11 @@ def _write_csv(plan: Plan, entries: Sequence[Entry], path: Path) -> None:
     names = ("strategy", "cell", "x", "n", "seeds", "setting", "metric", "mean", "low", "high")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*names, *MEASURES])
+        measures = [m for m in MEASURES if any(m in row for e in entries for row in e.rows)]
+        writer.writerow([*names, *measures])
         for e in entries:
             seeds = [int(r["seed"]) for r in e.rows]
-            measured = [_mean(_values(e.rows, m)) for m in MEASURES]
+            measured = [_mean(_values(e.rows, m)) for m in measures]
             writer.writerow(
                 [
                     e.arm.name,
@@ -174,7 +192,11 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _text(
-    plan: Plan, stem: str, entries: Sequence[Entry], comparisons: Sequence[Comparison]
+    plan: Plan,
+    stem: str,
+    entries: Sequence[Entry],
+    comparisons: Sequence[Comparison],
+    left_out: Mapping[str, str],
 ) -> str:
     lines = [
         f"# Experiment: {plan.name}",
@@ -189,11 +211,14 @@ def _text(
     ]
     if plan.notes:
         lines += [plan.notes.strip(), ""]
+    if left_out:
+        lines += [*(f"- Left out: {arm}. {why}." for arm, why in left_out.items()), ""]
     for group in dict.fromkeys(c.group for c in plan.cells):
         lines += _table(plan, group, entries)
     if comparisons:
         lines += _comparison_table(plan, comparisons)
-    lines += ratio_table(plan, {(e.cell.name, e.arm.name): e.rows for e in entries})
+    lines += ratio_table(plan, entries)
+    lines += not_worse_table(plan, entries)
     return "\n".join([*lines, f"![results]({stem}.svg)", ""])
 
 

@@ -7,14 +7,14 @@ import csv
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from vla_ros.experiments.plan import Arm, Cell, Plan, build
+from vla_ros.experiments.plan import LEARNED, SURROGATE, Arm, Cell, Plan, Values, build
 
 Row = dict[str, str]
 KEYS = ("cell", "arm", "choice", "seed")
@@ -23,13 +23,20 @@ _BATCH = 10
 
 @dataclass(frozen=True)
 class Job:
-    """Some seeds of one cell, arm and setting."""
+    """Some seeds of one cell, arm and setting.
+
+    Attributes:
+        rig: what runs an episode.
+        models: folder below which the plan's policies lie.
+    """
 
     cell: str
     arm: str
     choice: int
     seeds: tuple[int, ...]
     values: dict[str, Any]
+    rig: str = SURROGATE
+    models: str = ""
 
 
 class Progress:
@@ -75,14 +82,39 @@ class Results:
     def add(self, rows: Sequence[Row]) -> None:
         """Keep some runs, at once on disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not self._path.is_file()
+        names = self._widen(list(rows[0]))
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerows(rows)
+            csv.DictWriter(file, fieldnames=names, lineterminator="\n").writerows(rows)
         self.rows.extend(rows)
         self._done |= {self._key(row) for row in rows}
+
+    def _widen(self, names: list[str]) -> list[str]:
+        """Return the columns of the file, which has all of ``names`` afterwards."""
+        known: list[str] = []
+        before: list[Row] = []
+        if self._path.is_file():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                before, known = list(reader), list(reader.fieldnames or ())
+        wanted = known + [name for name in names if name not in known]
+        if wanted != known:  # a new file, or one of before there was as much to write down
+            part = self._path.with_suffix(".part")
+            with part.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=wanted, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(before)
+            part.replace(self._path)
+        return wanted
+
+    def forget(self, is_void: Callable[[Row], bool]) -> int:
+        """Count some runs for nothing, as those of other weights; return how many.
+
+        They stay in the file, but what was run anew comes after them.
+        """
+        kept = [row for row in self.rows if not is_void(row)]
+        forgotten = len(self.rows) - len(kept)
+        self.rows, self._done = kept, {self._key(row) for row in kept}
+        return forgotten
 
     def of(self, cell: str, arm: str, choice: int, seeds: range) -> list[Row]:
         """Return the runs of some seeds, in the order of the seeds."""
@@ -94,16 +126,18 @@ class Results:
         return [found[s] for s in seeds if s in found]
 
 
-def run_plan(plan: Plan, results: Results, jobs: int, cells: Sequence[Cell]) -> dict[str, int]:
+def run_plan(
+    plan: Plan, results: Results, jobs: int, cells: Sequence[Cell], models: str = ""
+) -> dict[str, int]:
     """Run what is missing; return the setting that each ``cell/arm`` has chosen."""
-    choosing = list(_batches(plan, results, cells, None))
+    choosing = list(_batches(plan, results, cells, None, models))
     _run_jobs(choosing, results, jobs, "choosing settings")
     chosen = {
         f"{cell.name}/{arm.name}": choose(plan, results, cell, arm)
         for cell in cells
         for arm in plan.arms_of(cell)
     }
-    _run_jobs(list(_batches(plan, results, cells, chosen)), results, jobs, "comparing")
+    _run_jobs(list(_batches(plan, results, cells, chosen, models)), results, jobs, "comparing")
     return chosen
 
 
@@ -121,7 +155,11 @@ def choose(plan: Plan, results: Results, cell: Cell, arm: Arm) -> int:
 
 
 def _batches(
-    plan: Plan, results: Results, cells: Sequence[Cell], chosen: dict[str, int] | None
+    plan: Plan,
+    results: Results,
+    cells: Sequence[Cell],
+    chosen: dict[str, int] | None,
+    models: str,
 ) -> Iterator[Job]:
     for cell in cells:
         for arm in plan.arms_of(cell):
@@ -140,6 +178,8 @@ def _batches(
                         choice,
                         tuple(missing[i : i + _BATCH]),
                         plan.case_values(cell, arm, choice),
+                        plan.rig,
+                        models,
                     )
 
 
@@ -159,9 +199,38 @@ _runner: Any = None
 
 def run_job(job: Job) -> list[Row]:
     """Run the seeds of a job in this process."""
+    run = _run_learned if job.rig == LEARNED else _run_surrogate
+    rows = []
+    for seed, result in run(job):
+        keys = {"cell": job.cell, "arm": job.arm, "choice": str(job.choice), "seed": str(seed)}
+        rows.append(keys | {k: _text(v) for k, v in result.items() if k != "seed"})
+    return rows
+
+
+def with_settings(case: Any, settings: Values) -> Any:
+    """Return a case whose strategy has these settings, over its own defaults."""
+    from vla_ros.chunking.strategies.registry import default_settings
+
+    defaults = default_settings(case.strategy)
+    merged = dataclasses.asdict(defaults) | dict(settings)
+    return dataclasses.replace(case, settings=build(type(defaults), merged))
+
+
+def _run_learned(job: Job) -> Iterator[tuple[int, dict[str, Any]]]:
+    # Imported here: the parent needs neither MuJoCo nor ONNX Runtime.
+    from vla_ros.experiments.learned_case import LearnedCase
+    from vla_ros.experiments.learned_run import run_case
+
+    values = dict(job.values)
+    settings = values.pop("settings", {})
+    case = with_settings(build(LearnedCase, values), settings)
+    for seed in job.seeds:
+        yield seed, run_case(case, Path(job.models), seed)
+
+
+def _run_surrogate(job: Job) -> Iterator[tuple[int, dict[str, Any]]]:
     global _runner
     # Imported here: the parent needs no MuJoCo.
-    from vla_ros.chunking.strategies.registry import default_settings
     from vla_ros.sim.rig.runner import RigCase, RigRunner
 
     if _runner is None:
@@ -170,15 +239,9 @@ def run_job(job: Job) -> list[Row]:
     settings = values.pop("settings", {})
     case = build(RigCase, values)
     if settings:
-        kind = type(default_settings(case.strategy))
-        base = dataclasses.asdict(default_settings(case.strategy))
-        case = dataclasses.replace(case, settings=build(kind, base | settings))
-    rows = []
+        case = with_settings(case, settings)
     for seed in job.seeds:
-        result = dataclasses.asdict(_runner.run(case, seed))
-        keys = {"cell": job.cell, "arm": job.arm, "choice": str(job.choice), "seed": str(seed)}
-        rows.append(keys | {k: _text(v) for k, v in result.items() if k != "seed"})
-    return rows
+        yield seed, dataclasses.asdict(_runner.run(case, seed))
 
 
 def _text(value: object) -> str:

@@ -267,4 +267,5 @@ def _way(p: Weights, goal: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _length(x: Tensor) -> Tensor:
-    return (x.square().sum(dim=-1, keepdim=True) + 1e-8).sqrt()
+    # In centimetres: ONNX Runtime takes a constant of 1e-8 for zero and leaves the addition out.
+    return 0.01 * ((100.0 * x).square().sum(dim=-1, keepdim=True) + 1e-4).sqrt()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.errors import ConfigError, PolicyError
-from vla_ros.learning.checkpoint import Checkpoint, load_checkpoint
+from vla_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla_ros.learning.manifest import VOCABULARY_FILE, write_manifest
-from vla_ros.learning.model import fast_half, model_shapes, slow_half, small_wrist
+from vla_ros.learning.model import (
+    fast_half,
+    initial_weights,
+    model_shapes,
+    slow_half,
+    small_wrist,
+)
 from vla_ros.learning.model_config import N_VIEWS, ModelConfig
 from vla_ros.learning.parameters import Arrays, check_arrays, to_tensors
 from vla_ros.learning.state_vector import STATE_CENTRE, STATE_SCALE, STATE_SIZE
 from vla_ros.learning.views import SIDE_PX, WRIST_SHAPE
-from vla_ros.learning.vocabulary import MAX_TOKENS, Vocabulary
+from vla_ros.learning.vocabulary import MAX_TOKENS, Vocabulary, default_vocabulary
 from vla_ros.policies.manifest.schema import Kind
 
 if TYPE_CHECKING:
@@ -213,6 +219,14 @@ def weights_of(checkpoint: Checkpoint, group: str) -> Arrays:
         for name, values in checkpoint.arrays.items()
         if name.startswith(prefix)
     }
+
+
+def save_untrained(path: Path, config: ModelConfig | None = None, seed: int = 0) -> None:
+    """Write a checkpoint of a model with weights drawn at random, by default of the usual sizes."""
+    config = config or ModelConfig()
+    arrays = {f"average:{n}": v for n, v in initial_weights(config, seed).items()}
+    settings = {"model": asdict(config), "words": list(default_vocabulary().words)}
+    save_checkpoint(path, Checkpoint(arrays=dict(arrays), step=0, settings=settings))
 
 
 def _module(spec: GraphSpec, samples: tuple[Tensor, ...]) -> torch.nn.Module:

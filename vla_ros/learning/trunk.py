@@ -132,13 +132,32 @@ def _read(p: Weights, tokens: Tensor) -> Tensor:
 
 def see_scene(p: Weights, config: ModelConfig, scene: Tensor) -> Tensor:
     """Return the cells (B, 1568, C) of scenes (B, 3, 112, 224) in -1..1."""
+    return to_cells(see_part(p, config, scene, constant(table_grid(), scene)))
+
+
+def halo_cells(config: ModelConfig) -> int:
+    """Return how far, in cells, the image changes what the trunk makes of a cell."""
+    return 2 * config.blocks
+
+
+def see_part(p: Weights, config: ModelConfig, scene: Tensor, grid: Tensor) -> Tensor:
+    """Return the map (B, C, rows, columns) of a part of a scene.
+
+    Right where every neighbour within ``halo_cells`` is in the part, or outside the scene too.
+
+    Args:
+        p: weights.
+        config: sizes.
+        scene: (B, 3, 4 rows, 4 columns) in -1..1.
+        grid: (rows, columns, 2) where its cells look on the table, x and y in base [m].
+    """
     x = convolve(p, "trunk/stem", scene, stride=CELL_PX)
-    grid = (constant(table_grid(), scene) - constant(PLACE_CENTRE_M, scene)) / PLACE_SCALE_M
+    grid = (grid - constant(PLACE_CENTRE_M, scene)) / PLACE_SCALE_M
     x = (x + affine(p, "trunk/where", grid).permute(2, 0, 1)).relu()
     for i in range(config.blocks):
         y = convolve(p, f"trunk/block{i}/a", x, padding=1).relu()
         x = (x + convolve(p, f"trunk/block{i}/b", y, padding=1)).relu()
-    return to_cells(x)
+    return x
 
 
 def _summary(p: Weights, cells: Tensor) -> Tensor:

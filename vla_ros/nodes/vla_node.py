@@ -30,7 +30,8 @@ from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
 from vla_ros.nodes.policy_runner import PolicyRunner, latent_ring_bytes
 from vla_ros.nodes.rings import FrameReader
-from vla_ros.policies.base import LatentContract, LooksAtCameras, SlowPolicy, TimesItself
+from vla_ros.policies.around import timing_of
+from vla_ros.policies.base import LatentContract, LooksAtCameras, SlowPolicy
 from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import (
@@ -219,11 +220,10 @@ class SlowNode(VlaNode):
         start_ns = core.monotonic_ns()
         tensors = self._stretcher.run(lambda: self._policy.encode(observation), core.monotonic_ns)
         end_ns = core.monotonic_ns()
-        timing = self._policy.last_timing if isinstance(self._policy, TimesItself) else None
+        timing = timing_of(self._policy)
         if timing is not None:
             # The stamp tells computing from making inputs, waiting and checking.
-            start_ns += timing.pre_ns + timing.queue_ns
-            end_ns -= timing.post_ns
+            start_ns, end_ns = timing.computing(start_ns, end_ns)
         self._publish(observation, tensors, request_ns, start_ns, end_ns)
 
     def _fresh_frames(self, now_ns: int) -> dict[str, CameraFrame] | None:

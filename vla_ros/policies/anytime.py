@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities
 from vla_ros.clock import NS_PER_MS, NS_PER_S
 from vla_ros.config_fields import check_fields, setting
-from vla_ros.errors import ConfigError, PolicyTimeoutError
+from vla_ros.errors import ConfigError, PolicyError, PolicyTimeoutError
+from vla_ros.policies.timing import CallTiming
 from vla_ros.types import ActionChunk, Latent, Observation
 
 Candidate = TypeVar("Candidate")
@@ -141,6 +143,11 @@ class AnytimeFastPolicy:
         budget_s: time for a call, from ``now_ns`` of ``decode`` on.
         clock_ns: reads the clock that ``now_ns`` is of.
         chunk_rows, chunk_dt_ns: time grid of its rows.
+        capabilities: what its models can do; None: refine rows from fresh state.
+        model_for: the model given a latent and a request, whose prefix and guidance it heeds.
+
+    Attributes:
+        last_timing: of the last call: all of it is computing.
     """
 
     def __init__(
@@ -153,10 +160,16 @@ class AnytimeFastPolicy:
         chunk_dt_ns: int,
         name: str = "anytime",
         pace: PaceConfig | None = None,
+        capabilities: PolicyCapabilities | None = None,
+        model_for: Callable[[Latent, InferenceRequest], AnytimeModel[ActionChunk]] | None = None,
     ) -> None:
         if not 0.0 < budget_s <= 60.0:
             raise ConfigError(f"budget_s must be above 0 and at most 60 s, got {budget_s}")
-        self._model_of, self._clock_ns = model_of, clock_ns
+        self._model_of, self._model_for, self._clock_ns = model_of, model_for, clock_ns
+        self.capabilities = capabilities or PolicyCapabilities(
+            horizon=chunk_rows, dt_ns=chunk_dt_ns, has_split_latent=True
+        )
+        self.last_timing: CallTiming | None = None
         self._budget_ns = round(budget_s * NS_PER_S)
         self._pace = DeadlinePace(pace)
         self.name, self.chunk_rows, self.chunk_dt_ns = name, chunk_rows, chunk_dt_ns
@@ -168,10 +181,31 @@ class AnytimeFastPolicy:
         Raises:
             PolicyTimeoutError: if none of the rows so far is usable.
         """
-        deadline_ns = now_ns + self._budget_ns
-        self.last = refine_until(
-            self._model_of(latent), observation, deadline_ns, self._clock_ns, self._pace
-        )
+        return self._refined(self._model_of(latent), observation, now_ns)
+
+    def decode_request(
+        self, latent: Latent, request: InferenceRequest, now_ns: int
+    ) -> tuple[ActionChunk, ...]:
+        """Return the best rows for a request by the end of the budget.
+
+        Raises:
+            PolicyError: if it has a prefix and the models are not told of requests.
+            PolicyTimeoutError: if none of the rows so far is usable.
+        """
+        if self._model_for is not None:
+            model = self._model_for(latent, request)
+        elif request.prefix is None:
+            model = self._model_of(latent)
+        else:
+            raise PolicyError(f"{self.name} takes no prefix")
+        return (self._refined(model, request.observation, now_ns),)
+
+    def _refined(
+        self, model: AnytimeModel[ActionChunk], observation: Observation, now_ns: int
+    ) -> ActionChunk:
+        deadline_ns, began_ns = now_ns + self._budget_ns, self._clock_ns()
+        self.last = refine_until(model, observation, deadline_ns, self._clock_ns, self._pace)
+        self.last_timing = CallTiming(compute_ns=self._clock_ns() - began_ns)
         if math.isinf(self.last.energy):
             raise PolicyTimeoutError(f"no usable rows after {self.last.steps} steps")
         return self.last.best

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from vla_ros.chunking.strategies.base import InferenceRequest
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError, PolicyError
+from vla_ros.policies.around import Around, AroundFast, answered
 from vla_ros.policies.base import ChunkPolicy, FastPolicy, SlowPolicy, Tensors
-from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.types import ActionChunk, Latent, Observation, RobotState
 
 _UNIT_TOLERANCE = 1e-3  # that of the control host
@@ -128,11 +128,20 @@ class BackendContract:
         if fastest > self.fastest_m_s:
             raise PolicyError(f"rows must be below {self.fastest_m_s:g} m/s, got {fastest:g} m/s")
 
+    def checked(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> tuple[ActionChunk, ...]:
+        """Return chunks, each checked; raises ``PolicyError``, also where there is none."""
+        if not chunks:
+            raise PolicyError("the policy returned no chunk")
+        for chunk in chunks:
+            self.check_chunk(chunk, now_ns)
+        return chunks
 
-class CheckedSlowPolicy:
+
+class CheckedSlowPolicy(Around):
     """A slow policy whose observations and latents are checked."""
 
     def __init__(self, policy: SlowPolicy, contract: BackendContract) -> None:
+        super().__init__(policy)
         self._policy, self._contract = policy, contract
         self.name, self.max_age_s = policy.name, policy.max_age_s
         self.cameras = tuple(contract.cameras)
@@ -153,20 +162,12 @@ class CheckedSlowPolicy:
         """Forget everything seen."""
         self._policy.reset()
 
-    def diagnostics(self) -> dict[str, float | str]:
-        """Return what the policy says of itself."""
-        return diagnostics_of(self._policy)
 
-    @property
-    def alarm(self) -> str:
-        """What the policy says is wrong with it."""
-        return alarm_of(self._policy)
-
-
-class CheckedFastPolicy:
-    """A fast policy whose latents, states and rows are checked; it needs no images."""
+class CheckedFastPolicy(AroundFast):
+    """A fast policy whose latents, states and rows are checked; images are the policy's affair."""
 
     def __init__(self, policy: FastPolicy, contract: BackendContract) -> None:
+        super().__init__(policy)
         self._policy, self._contract = policy, contract
         self.name = policy.name
         self.chunk_rows, self.chunk_dt_ns = contract.chunk_rows, contract.chunk_dt_ns
@@ -179,17 +180,26 @@ class CheckedFastPolicy:
         self._contract.check_chunk(chunk, now_ns)
         return chunk
 
+    def decode_request(
+        self, latent: Latent, request: InferenceRequest, now_ns: int
+    ) -> tuple[ActionChunk, ...]:
+        """Return chunks for a request; raises ``PolicyError`` if anything is not as agreed."""
+        self._contract.check_latent(latent.tensors)
+        self._contract.check_state(request.observation.state)
+        return self._contract.checked(answered(self._policy, latent, request, now_ns), now_ns)
+
     def reset(self) -> None:
         """Forget everything."""
         self._policy.reset()
 
 
-class CheckedChunkPolicy:
+class CheckedChunkPolicy(Around):
     """A policy in one piece whose observations and rows are checked."""
 
     def __init__(self, policy: ChunkPolicy, contract: BackendContract) -> None:
+        super().__init__(policy)
         self._policy, self._contract = policy, contract
-        self.name, self.capabilities = policy.name, policy.capabilities
+        self.name = policy.name
 
     def check_instruction(self, instruction: str) -> None:
         """Raise ``InstructionError`` if the policy does not understand it."""
@@ -199,12 +209,7 @@ class CheckedChunkPolicy:
         """Return chunks; raises ``PolicyError`` if anything is not as agreed."""
         self._contract.check_observation(request.observation)
         self._contract.check_state(request.observation.state)
-        chunks = self._policy.infer(request)
-        if not chunks:
-            raise PolicyError("the policy returned no chunk")
-        for chunk in chunks:
-            self._contract.check_chunk(chunk, request.target0_ns)
-        return chunks
+        return self._contract.checked(self._policy.infer(request), request.target0_ns)
 
     def reset(self) -> None:
         """Forget everything."""

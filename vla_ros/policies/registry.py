@@ -18,9 +18,10 @@ LEARNED = "pick-place"
 DEFAULT_POLICY = LEARNED
 SHIPPED = (LEARNED,)  # exports that come with the package, by their folder in models/
 EXPORTED = "onnx:"
+REMOTE = "remote:"
 ALLOWED = (
     f"one of {', '.join((*SHIPPED, CLASSICAL))}, onnx:<folder of an export>, "
-    "or the path of a manifest.yaml"
+    "the path of a manifest.yaml, or remote:<address of a server>"
 )
 _MANIFEST = "manifest.yaml"
 
@@ -34,6 +35,11 @@ def resolve_policy_name(name: str) -> str:
         ConfigError: if there is no such policy.
     """
     if name == CLASSICAL:
+        return name
+    if name.startswith(REMOTE):
+        from vla_ros.policies.remote.link import parse_address
+
+        parse_address(name.removeprefix(REMOTE))
         return name
     folder = policy_folder(name)
     if folder is None:
@@ -69,11 +75,16 @@ def make_slow_policy(name: str, runtime: PolicyRuntime | None = None) -> SlowPol
 
     Raises:
         ConfigError: if there is none of this name, or its export is refused.
+        PolicyError: if nobody serves it.
     """
     if name == CLASSICAL:
         from vla_ros.policies.classical_slow import ClassicalSlowPolicy
 
         return ClassicalSlowPolicy()
+    if name.startswith(REMOTE):
+        from vla_ros.policies.remote.client import RemoteSlowPolicy
+
+        return RemoteSlowPolicy(name.removeprefix(REMOTE))
     folder = policy_folder(name)
     if folder is None:
         raise ConfigError(f"slow policy must be {ALLOWED}, got {name!r}")
@@ -96,6 +107,10 @@ def make_fast_policy(name: str, runtime: PolicyRuntime | None = None) -> FastPol
         from vla_ros.policies.classical_fast import ClassicalFastPolicy
 
         return ClassicalFastPolicy()
+    if name.startswith(REMOTE):
+        from vla_ros.policies.remote.client import RemoteFastPolicy
+
+        return RemoteFastPolicy(name.removeprefix(REMOTE))
     folder = policy_folder(name)
     if folder is None:
         raise ConfigError(f"fast policy must be {ALLOWED}, got {name!r}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,18 @@ class CallTiming:
     def around(self, *, pre_ns: int = 0, post_ns: int = 0) -> CallTiming:
         """Return the timing of a call around this one, with what it did before and after."""
         return replace(self, pre_ns=self.pre_ns + pre_ns, post_ns=self.post_ns + post_ns)
+
+    def computing(self, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """Return when it began and ended to compute, in a call from ``start_ns`` to ``end_ns``."""
+        return start_ns + self.pre_ns + self.queue_ns, end_ns - self.post_ns
+
+
+def total_of(timings: Iterable[CallTiming | None]) -> CallTiming | None:
+    """Return the sum of calls that came one after the other; None if none of them is known."""
+    known = [timing for timing in timings if timing is not None]
+    if not known:
+        return None
+    return CallTiming(**{f"{p}_ns": sum(getattr(t, f"{p}_ns") for t in known) for p in PARTS})
 
 
 class TimingStatistics:

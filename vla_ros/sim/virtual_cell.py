@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vla_ros.control.config import ControlConfig
 from vla_ros.control.host import build_host
 from vla_ros.control.segments import write_segment
 from vla_ros.control.state import to_robot_state
+from vla_ros.sim.lazy_frames import LazyFrames
 from vla_ros.sim.plant import build_plant, fr3_arm
 from vla_ros.sim.rendering import SceneRenderer
 from vla_ros.sim.scene import build_scene, describe_scene, save_model
@@ -54,12 +55,15 @@ class VirtualCell:
         model = build_scene()
         self.info = describe_scene(model)
         save_model(model, path)
-        self._renderer = SceneRenderer(model, tuple(cameras), tick_code=True)
+        self._cameras = tuple(cameras)
+        self._renderer = SceneRenderer(model, self._cameras, tick_code=True)
         self._prefix = f"vla_ros.{name}{os.getpid()}"
         self._plant = build_plant(path, snapshot_ring="")
         self._host = build_host(control, fr3_arm(), self._plant, self._prefix)
         self._segments = core.SegmentWriter(self._prefix, SOURCE)
         self._lease = core.LeaseWriter(self._prefix)
+        self._states = core.StateReader(self._prefix)
+        self._head = self._states.head
         self._period_ns = int(NS_PER_S / control.rate_hz)
         self.now_ns = NS_PER_S
 
@@ -84,6 +88,7 @@ class VirtualCell:
         """Put everything where ``qpos`` says and let it settle for 50 ticks."""
         self._plant.request_reset(list(qpos))
         self.now_ns = self._host.run_ticks(self.now_ns, _SETTLING_TICKS)
+        self._head = self._states.head
 
     def state(self) -> RobotState:
         """Return what the control host published last."""
@@ -93,9 +98,31 @@ class VirtualCell:
         """Draw the cameras now."""
         return self._renderer.render(self.qpos, None, self.now_ns)
 
-    def renew_lease(self, epoch: int) -> None:
-        """Let the policy move the arm for the next 200 ms."""
-        self._lease.write(SOURCE, epoch, self.now_ns + _LEASE_NS)
+    def expose(
+        self, change: Callable[[dict[str, CameraFrame]], dict[str, CameraFrame]] | None = None
+    ) -> Mapping[str, CameraFrame]:
+        """Return the images of now, drawn when somebody looks; ``change`` is applied to them."""
+        qpos, now_ns = self.qpos, self.now_ns
+
+        def draw() -> dict[str, CameraFrame]:
+            frames = self._renderer.render(qpos, None, now_ns)
+            return change(frames) if change else frames
+
+        return LazyFrames(self._cameras, draw)
+
+    def ticks(self) -> dict[str, Any]:
+        """Return what the control host published since the last call or reset, as columns."""
+        columns: dict[str, Any] = self._states.since(self._head)
+        self._head = columns["head"]
+        return columns
+
+    def push(self, body: str, force: Array) -> None:
+        """Apply force and torque (6,) [N, N·m] to the centre of a body until told otherwise."""
+        self._plant.set_external_force(body, [float(f) for f in force])
+
+    def renew_lease(self, epoch: int, instruction_id: int = 0) -> None:
+        """Let the policy move the arm for the next 200 ms; 0: whatever the instruction."""
+        self._lease.write(SOURCE, epoch, self.now_ns + _LEASE_NS, instruction_id)
 
     def commit(self, segment: Segment) -> None:
         """Hand rows to the control host."""

@@ -104,6 +104,11 @@ def _entry(name: str) -> Entry:
     return ENTRIES[name]
 
 
+def missing_ability(name: str, capabilities: PolicyCapabilities) -> str:
+    """Return what a policy lacks for a strategy, for people; empty if it lacks nothing."""
+    return _entry(name).lacks(capabilities)
+
+
 def default_settings(name: str) -> Any:
     """Return the settings that ``name`` has when none are given."""
     return _entry(name).settings

@@ -19,8 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.chunking.strategies.base import GenerativePolicy, InferenceRequest, PrefixPolicy
+from vla_ros.chunking.strategies.base import (
+    GenerativePolicy,
+    InferenceRequest,
+    PolicyCapabilities,
+    PrefixPolicy,
+)
 from vla_ros.errors import ConfigError, PolicyError
+from vla_ros.policies.around import shared, timing_of
+from vla_ros.policies.base import Capable
+from vla_ros.policies.timing import CallTiming, total_of
 from vla_ros.types import ActionChunk
 
 Array = NDArray[np.float64]
@@ -57,7 +65,12 @@ class ComposedFlow:
         a, b: the parents; their rows in model space must mean the same.
         weight: share of ``b``, 0 to 1.
         names: what they are called in messages.
+
+    Attributes:
+        capabilities: what both parents can do; absent if one of them does not say.
     """
+
+    capabilities: PolicyCapabilities
 
     def __init__(
         self,
@@ -74,6 +87,8 @@ class ComposedFlow:
         self._parents = (_Parent(names[0], a), _Parent(names[1], b))
         self.n_denoising_steps = a.n_denoising_steps
         self.weight = weight
+        if isinstance(a, Capable) and isinstance(b, Capable):
+            self.capabilities = shared(a.capabilities, b.capabilities)
         self._is_same_space = False
 
     @property
@@ -106,6 +121,11 @@ class ComposedFlow:
         """Ask both again."""
         for parent in self._parents:
             parent.lost = ""
+
+    @property
+    def last_timing(self) -> CallTiming | None:
+        """Where the time of the last call of all parents still asked went; None if none says."""
+        return total_of(timing_of(p.policy) for p in self._parents if not p.lost)
 
     def diagnostics(self) -> dict[str, float | str]:
         """Return the weight asked for and who is not asked any more."""

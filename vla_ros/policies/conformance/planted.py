@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vla_ros.chunking.strategies.base import InferenceRequest
+from vla_ros.policies.around import Around, AroundFast, answered
 from vla_ros.policies.base import ChunkPolicy, FastPolicy, Tensors
 from vla_ros.types import ActionChunk, CameraFrame, Latent, Observation
 
@@ -105,13 +106,13 @@ CHUNK_FAULTS: dict[str, Corruption] = {
 }
 
 
-class CorruptFastPolicy:
+class CorruptFastPolicy(AroundFast):
     """A fast policy whose rows have a fault from the ``after``-th call on."""
 
     def __init__(self, policy: FastPolicy, corruption: Corruption, after: int = 0) -> None:
+        super().__init__(policy)
         self._policy, self._corruption, self._left = policy, corruption, after
         self.name = policy.name
-        self.chunk_rows, self.chunk_dt_ns = policy.chunk_rows, policy.chunk_dt_ns
 
     def decode(self, latent: Latent, observation: Observation, now_ns: int) -> ActionChunk:
         """Return rows with the fault."""
@@ -119,17 +120,26 @@ class CorruptFastPolicy:
         self._left -= 1
         return chunk if self._left >= 0 else self._corruption(chunk)
 
+    def decode_request(
+        self, latent: Latent, request: InferenceRequest, now_ns: int
+    ) -> tuple[ActionChunk, ...]:
+        """Return chunks with the fault."""
+        chunks = answered(self._policy, latent, request, now_ns)
+        self._left -= 1
+        return chunks if self._left >= 0 else tuple(self._corruption(c) for c in chunks)
+
     def reset(self) -> None:
         """Forget everything; the fault stays."""
         self._policy.reset()
 
 
-class CorruptChunkPolicy:
+class CorruptChunkPolicy(Around):
     """A policy in one piece whose rows have a fault from the ``after``-th call on."""
 
     def __init__(self, policy: ChunkPolicy, corruption: Corruption, after: int = 0) -> None:
+        super().__init__(policy)
         self._policy, self._corruption, self._left = policy, corruption, after
-        self.name, self.capabilities = policy.name, policy.capabilities
+        self.name = policy.name
 
     def check_instruction(self, instruction: str) -> None:
         """Raise ``InstructionError`` if the policy does not understand it."""

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from vla_ros.errors import PolicyError, ShapeError
+from vla_ros.policies.around import Around
 from vla_ros.policies.base import Tensors
 from vla_ros.policies.features.cache import (
     CacheCount,
@@ -18,6 +20,7 @@ from vla_ros.policies.features.cache import (
 )
 from vla_ros.policies.features.encoder import Features, PatchEncoder, Patches
 from vla_ros.policies.features.patches import patch_grid
+from vla_ros.policies.timing import CallTiming
 from vla_ros.types import CameraFrame, Observation
 
 
@@ -29,18 +32,30 @@ class _View:
     patches: Patches
 
 
-class CachedSlowPolicy:
+class CachedSlowPolicy(Around):
     """A ``SlowPolicy`` around a ``PatchEncoder``.
 
     The patches of all cameras go through the encoder in one call. Latents are fused anew for every
     image: nothing that depends on words outlives them, and ``reset`` forgets the features too.
 
+    Args:
+        encoder: what computes; what it says of itself (capabilities, latents) is passed on.
+        config: when a feature may be reused.
+        now_ns: reads the clock [ns]; without one, timing is that of the encoder, if it says.
+
     Attributes:
         last, total: what became of the patches of the last call, and of all since the start.
     """
 
-    def __init__(self, encoder: PatchEncoder, config: FeatureCacheConfig | None = None) -> None:
-        self._encoder = encoder
+    def __init__(
+        self,
+        encoder: PatchEncoder,
+        config: FeatureCacheConfig | None = None,
+        now_ns: Callable[[], int] | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self._encoder, self._now_ns = encoder, now_ns
+        self._timing: CallTiming | None = None
         self._cache = FeatureCache(encoder.patch_px, config)
         self.name = f"cached({encoder.name})"
         self.cameras = encoder.cameras
@@ -63,7 +78,9 @@ class CachedSlowPolicy:
             PolicyError: if a camera's image is missing, or features are not finite.
             ShapeError: if patches do not fill an image, or features do not fit patches.
         """
+        times_ns = [self._read_clock()]
         views = {camera: self._view(camera, observation) for camera in self._encoder.cameras}
+        times_ns.append(self._read_clock())
         computed = self._compute([view.patches for view in views.values()])
         features: dict[str, Features] = {}
         start = 0
@@ -73,11 +90,21 @@ class CachedSlowPolicy:
             start += n
         self.last = sum((view.lookup.count for view in views.values()), CacheCount())
         self.total = self.total + self.last
-        return self._encoder.fuse(features, observation.instruction)
+        tensors = self._encoder.fuse(features, observation.instruction)
+        times_ns.append(self._read_clock())
+        if self._now_ns is not None:
+            pre_ns, compute_ns = times_ns[1] - times_ns[0], times_ns[2] - times_ns[1]
+            self._timing = CallTiming(pre_ns=pre_ns, compute_ns=compute_ns)
+        return tensors
+
+    @property
+    def last_timing(self) -> CallTiming | None:
+        """Where the time of the last call went: comparing images is made before computing."""
+        return super().last_timing if self._now_ns is None else self._timing
 
     def diagnostics(self) -> dict[str, float | str]:
-        """Return hit rate and reuse ratio, of the last call and of all, and stale patches."""
-        return {
+        """Return what the encoder says; hit rate, reuse ratio (last and all), stale patches."""
+        return super().diagnostics() | {
             "feature_hit_rate": self.total.hit_rate,
             "feature_reuse_ratio": self.total.reuse_ratio,
             "feature_hit_rate_last": self.last.hit_rate,
@@ -85,6 +112,9 @@ class CachedSlowPolicy:
             "feature_patches_stale": self.total.stale,
             "feature_encoder": self._encoder.version,
         }
+
+    def _read_clock(self) -> int:
+        return 0 if self._now_ns is None else self._now_ns()
 
     def _view(self, camera: str, observation: Observation) -> _View:
         frame = _frame_of(camera, observation)
@@ -105,10 +135,11 @@ class CachedSlowPolicy:
         return _checked(self._encoder.encode_patches(np.concatenate(patches)), n)
 
 
-class UncachedSlowPolicy:
+class UncachedSlowPolicy(Around):
     """The same without a cache: every patch of every image is computed. For comparisons."""
 
     def __init__(self, encoder: PatchEncoder) -> None:
+        super().__init__(encoder)
         self._encoder = encoder
         self.name = encoder.name
         self.cameras = encoder.cameras

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +56,25 @@ class HookChain:
             now_ns: time of the step.
             steered: what it says steered, from the same noise; None: not steered.
         """
+        return self.apply_all([(base, steered)], now_ns)[0]
+
+    def apply_all(
+        self, candidates: Sequence[tuple[ActionChunk, ActionChunk | None]], now_ns: int
+    ) -> tuple[HookedRows, ...]:
+        """Return the rows of each candidate, base and steered, under one residual: one step."""
+        residual = None if self._residual is None else self._residual.step(now_ns)
+        return tuple(self._hooked(base, steered, residual) for base, steered in candidates)
+
+    def _hooked(
+        self, base: ActionChunk, steered: ActionChunk | None, added: Array | None
+    ) -> HookedRows:
         n = base.horizon
         steering = np.zeros((n, N_TERMS)) if steered is None else offsets_between(base, steered)
         if not np.isfinite(steering).all():
             steering = np.zeros((n, N_TERMS))
         residual = np.zeros((n, N_TERMS))
-        if self._residual is not None:
-            residual[:, :6] = self._residual.step(now_ns)
+        if added is not None:
+            residual[:, :6] = added
         limit = self._limiter.term(base, steering + residual)
         rows = HookedRows(base=base, steering=steering, residual=residual, limit=limit)
         self._log(rows)

@@ -25,6 +25,7 @@ from vla_ros.chunking.strategies.base import GenerativePolicy, InferenceRequest,
 from vla_ros.chunking.strategies.denoising import guidance_weight
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import PolicyError
+from vla_ros.policies.around import Around
 from vla_ros.types import ActionChunk
 
 Array = NDArray[np.float64]
@@ -54,7 +55,7 @@ class SteeringConfig:
         check_fields(self)
 
 
-class SteeredFlow:
+class SteeredFlow(Around):
     """A ``GenerativePolicy`` around another one; a ``PrefixPolicy`` if that is one.
 
     A cost that fails, or whose step is not finite, is left out of that step and counted: the base
@@ -70,6 +71,7 @@ class SteeredFlow:
         costs: Sequence[SteeringCost],
         config: SteeringConfig | None = None,
     ) -> None:
+        super().__init__(policy)
         self._policy = policy
         self._costs = tuple(costs)
         self._config = config or SteeringConfig()

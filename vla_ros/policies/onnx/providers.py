@@ -51,6 +51,12 @@ class SessionSettings:
         2048, "what TensorRT may use while it builds", unit="MiB", ge=16, le=1 << 20
     )
     optimisation_level: int = setting(3, "how hard TensorRT tries while it builds", ge=0, le=5)
+    weights_by_pointer: bool = setting(
+        False,
+        "TensorRT is handed weights where they lie: what is larger than 2 GB does not fit into the "
+        "message they travel in otherwise; from ONNX Runtime 1.23 and TensorRT 10.13 on. Set by "
+        "itself for graphs with weights in files of their own",
+    )
     engine_cache: str = setting("", "folder of built engines; empty: the user's cache")
 
     def __post_init__(self) -> None:
@@ -132,6 +138,8 @@ def provider_options(name: str, settings: SessionSettings, graph: GraphSpec) -> 
             "trt_timing_cache_enable": "True",
             "trt_timing_cache_path": cache,
         }
+        if settings.weights_by_pointer:
+            options["trt_load_user_initializer"] = "True"
         shapes = profile_shapes(graph)
         if shapes:
             options |= {f"trt_profile_{edge}_shapes": shapes for edge in ("min", "opt", "max")}

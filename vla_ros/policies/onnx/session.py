@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -229,4 +229,7 @@ def _make_backend(folder: PolicyFolder, graph: GraphSpec, runtime: PolicyRuntime
         from vla_ros.policies.onnx.tensorrt_engine import TensorRtBackend
 
         return TensorRtBackend(graph, model, folder.path / graph.file, runtime.session)
-    return OrtBackend(graph, model, data_folder, runtime.session, runtime.report)
+    settings = runtime.session
+    if scan_model(model, graph.file).locations:
+        settings = replace(settings, weights_by_pointer=True)
+    return OrtBackend(graph, model, data_folder, settings, runtime.report)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from vla_ros.errors import ConfigError
 from vla_ros.policies.base import Tensors
+from vla_ros.policies.timing import CallTiming
 from vla_ros.types import Observation
 
 
@@ -97,10 +98,11 @@ class Router(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """A latent, and how uncertain the model is of it; None if it does not say."""
+    """A latent; how uncertain the model is of it, and where its time went, if it says so."""
 
     tensors: Tensors
     uncertainty: float | None = None
+    timing: CallTiming | None = None
 
 
 class Backend(Protocol):

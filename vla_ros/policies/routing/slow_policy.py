@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from vla_ros.chunking.strategies.base import PolicyCapabilities
 from vla_ros.errors import ConfigError
-from vla_ros.policies.base import SlowPolicy, Tensors
+from vla_ros.policies.around import UNSTATED, cameras_of, shared, timing_of
+from vla_ros.policies.base import Capable, LatentContract, SlowPolicy, Tensors
 from vla_ros.policies.diagnostics import diagnostics_of
 from vla_ros.policies.routing.base import Answer, Backbone
 from vla_ros.policies.routing.dispatch import Dispatcher
+from vla_ros.policies.timing import CallTiming
 from vla_ros.types import Observation
 
 
@@ -43,7 +47,8 @@ class InlineBackend:
         observation, self._observation = self._observation, None
         tensors = self._policy.encode(observation)
         of = self._uncertainty_of
-        return Answer(tensors, None if of is None else of(tensors))
+        uncertainty = None if of is None else of(tensors)
+        return Answer(tensors, uncertainty, timing_of(self._policy))
 
     def abandon(self) -> None:
         """Forget what was asked."""
@@ -59,7 +64,14 @@ class RoutedSlowPolicy:
         now_ns: the clock; read while a call is under way.
         wait: waits for a number of seconds; an event's ``wait`` makes it possible to cut short.
         poll_s: between two looks for an answer.
+
+    Attributes:
+        capabilities: what both can do; absent if one of them does not say.
+        latent_schema_hash, model_hash: what both state, 0 (anything goes) where they differ.
+        last_timing: of the last call: what the model that answered says; the rest was waiting.
     """
+
+    capabilities: PolicyCapabilities
 
     def __init__(
         self,
@@ -76,6 +88,16 @@ class RoutedSlowPolicy:
         self._now_ns, self._wait, self._poll_s = now_ns, wait, poll_s
         self.name = f"routed({', '.join(policy.name for policy in policies)})"
         self.max_age_s = min(policy.max_age_s for policy in policies)
+        small, large = policies
+        # In the order of the small one; a camera that only one of them needs is needed.
+        self.cameras = tuple(dict.fromkeys(cameras_of(small) + cameras_of(large)))
+        if isinstance(small, Capable) and isinstance(large, Capable):
+            self.capabilities = shared(small.capabilities, large.capabilities)
+        stated = [policy for policy in policies if isinstance(policy, LatentContract)]
+        self.latent_schema_hash = _agreed([p.latent_schema_hash for p in stated])
+        self.model_hash = _agreed([p.model_hash for p in stated])
+        self.latent_bytes = max((p.latent_bytes for p in stated), default=0)
+        self.last_timing: CallTiming | None = None
 
     def check_instruction(self, instruction: str) -> None:
         """Raise ``InstructionError`` if either policy does not understand it."""
@@ -90,10 +112,17 @@ class RoutedSlowPolicy:
 
     def encode(self, observation: Observation) -> Tensors:
         """Return the latent of one of the models; errors are those of ``Dispatcher.poll``."""
-        self._dispatcher.begin(observation, self._now_ns())
+        began_ns = self._now_ns()
+        self._dispatcher.begin(observation, began_ns)
         while True:
             answer = self._dispatcher.poll(self._now_ns())
             if answer is not None:
+                known = answer.timing or CallTiming()
+                waited_ns = max(0, self._now_ns() - began_ns - known.total_ns)
+                if answer.timing is None:
+                    self.last_timing = CallTiming(compute_ns=waited_ns)
+                else:
+                    self.last_timing = replace(known, queue_ns=known.queue_ns + waited_ns)
                 return answer.tensors
             self._wait(self._poll_s)
 
@@ -108,3 +137,8 @@ class RoutedSlowPolicy:
         for backbone, policy in zip(Backbone, self._policies, strict=True):
             values |= {f"{backbone.value}_{k}": v for k, v in diagnostics_of(policy).items()}
         return values
+
+
+def _agreed(hashes: Sequence[int]) -> int:
+    """Return what both state, or that anything goes."""
+    return hashes[0] if len(hashes) == 2 and hashes[0] == hashes[1] else UNSTATED

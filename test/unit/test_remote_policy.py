@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A policy in another process: the same actions, errors and abilities; nothing of a dead server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from policy_stubs import CAMERA, DECODERS, SAMPLES, observations
+from served_policies import READY, ServerProcess
+from test_policy_around import LATENT, AbleFast, prefix_of, request
+
+from vla_ros.chunking.strategies.base import Guidance
+from vla_ros.clock import ManualClock
+from vla_ros.errors import ConfigError, InstructionError, PolicyError, PolicyTimeoutError
+from vla_ros.policies.conformance.checks import CHECKS
+from vla_ros.policies.conformance.execution import execute_split, execute_whole
+from vla_ros.policies.conformance.subject import SplitBackend, Subject, WholeBackend
+from vla_ros.policies.conformance.suite import check_backend
+from vla_ros.policies.registry import make_fast_policy, make_slow_policy, resolve_policy_name
+from vla_ros.policies.remote.client import (
+    Asker,
+    RemoteChunkPolicy,
+    RemoteFastPolicy,
+    RemoteSlowPolicy,
+)
+from vla_ros.policies.remote.link import SocketLink, listen, parse_address
+from vla_ros.policies.remote.messages import (
+    Message,
+    get_latent,
+    get_observation,
+    get_request,
+    put_latent,
+    put_observation,
+    put_request,
+)
+from vla_ros.policies.remote.server import PolicyServer
+from vla_ros.policies.timing import CallTiming
+
+assert READY
+
+
+def free_address(kind: str, folder: Path) -> str:
+    if kind == "unix":
+        return f"unix:{folder / 'policy'}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp:127.0.0.1:{probe.getsockname()[1]}"
+
+
+def remote(local: Subject, address: str) -> Subject:
+    """The backend behind its server; every connection has instances of its own."""
+    if isinstance(local, WholeBackend):
+        return WholeBackend(f"remote {local.name}", lambda: RemoteChunkPolicy(address))
+    return SplitBackend(
+        f"remote {local.name}",
+        lambda: RemoteSlowPolicy(address),
+        lambda: RemoteFastPolicy(address, limit_s=10.0),
+    )
+
+
+@pytest.fixture(scope="module", params=DECODERS)
+def served(request, tmp_path_factory) -> Iterator[tuple[Subject, str]]:
+    address = free_address("unix", tmp_path_factory.mktemp("served"))
+    with ServerProcess(request.param, address):
+        yield DECODERS[request.param], address
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_decoder_passes_every_check_behind_a_socket(served, check: str) -> None:
+    local, address = served
+    report = check_backend(remote(local, address), SAMPLES, only=[check])
+    assert report.passed, report.text()
+
+
+def rows_of(subject: Subject) -> list[np.ndarray]:
+    """What the executor commits."""
+    if isinstance(subject, WholeBackend):
+        result = execute_whole(subject.make(), observations())
+    else:
+        result = execute_split(subject.make_slow(), subject.make_fast(), observations())
+    assert result.refusals == []
+    return [np.hstack([s.positions, s.quats_xyzw, s.twists_base]) for s in result.segments]
+
+
+def test_actions_are_the_same_to_the_last_bit(served) -> None:
+    local, address = served
+    for here, there in zip(rows_of(local), rows_of(remote(local, address)), strict=True):
+        assert np.array_equal(here, there)
+
+
+def test_by_tcp_they_are_the_same_too(tmp_path) -> None:
+    address = free_address("tcp", tmp_path)
+    with ServerProcess("flow", address):
+        there = rows_of(remote(DECODERS["flow"], address))
+    assert all(np.array_equal(a, b) for a, b in zip(rows_of(DECODERS["flow"]), there, strict=True))
+
+
+def test_errors_are_those_of_the_policy(tmp_path) -> None:
+    address = free_address("unix", tmp_path)
+    with ServerProcess("flow", address):
+        slow = RemoteSlowPolicy(address)
+        blind = replace(observations()[0], frames={})
+        with pytest.raises(PolicyError, match=CAMERA):
+            slow.encode(blind)
+        assert slow.encode(observations()[0])  # and the server goes on
+        with pytest.raises(PolicyError, match="no chunk part"):
+            RemoteChunkPolicy(address)
+
+
+def test_after_a_kill_the_policy_fails_and_a_restarted_server_is_met_anew(tmp_path) -> None:
+    address = free_address("unix", tmp_path)
+    local = DECODERS["flow"].start()
+    with ServerProcess("flow", address) as server:
+        slow, fast = RemoteSlowPolicy(address), RemoteFastPolicy(address)
+        session = type(local)(slow, fast)
+        session.answer(observations()[0])
+        server.kill()
+        for _ in range(2):
+            with pytest.raises(PolicyError):
+                session.answer(observations()[0])
+        server.start()
+        # Who never called in between notices as well; a restarted policy answers as a new one.
+        for observation in observations():
+            there, here = session.answer(observation), local.answer(observation)
+            assert np.array_equal(there.positions, here.positions)
+
+
+def test_another_policy_at_the_same_address_is_refused(tmp_path) -> None:
+    address = free_address("unix", tmp_path)
+    with ServerProcess("flow", address) as server:
+        fast = RemoteFastPolicy(address)
+        server.kill()
+    with ServerProcess("energy", address), pytest.raises(PolicyError, match="other weights"):
+        fast.decode(LATENT, observations()[0], 0)
+
+
+def test_an_answer_that_comes_too_late_is_never_read(tmp_path) -> None:
+    address = free_address("unix", tmp_path)
+    with ServerProcess("late", address):
+        policy = RemoteChunkPolicy(address, limit_s=0.05)
+        asked = request(observation=observations()[0])
+        with pytest.raises(PolicyTimeoutError, match=r"0\.05"):
+            policy.infer(asked)
+        patient = RemoteChunkPolicy(address, limit_s=30.0)
+        later = replace(asked, target0_ns=asked.target0_ns + 1_000_000)
+        assert patient.infer(later)[0].target0_ns == later.target0_ns
+
+
+class FakeLink:
+    """A link in this thread, to a server or to what a test hands it."""
+
+    def __init__(self, server: PolicyServer, clock: ManualClock) -> None:
+        self.server, self.clock = server, clock
+        self.is_closed, self.is_deaf, self.number_offset = False, False, 0
+        self._answers: list[bytes] = []
+        self.is_open = True
+
+    def send(self, data: bytes) -> None:
+        if self.is_deaf:
+            return
+        question = Message.from_bytes(data)
+        answer = self.server.answer(question)
+        number = {"number": question.values["number"] + self.number_offset}
+        self.clock.advance(2_000_000)
+        reply = Message(answer.kind, {**answer.values, **number}, answer.tensors)
+        self._answers.append(reply.to_bytes())
+
+    def receive(self, wait_s: float) -> bytearray | None:
+        if not self._answers:
+            self.clock.advance(round(wait_s * 1e9))
+            return None
+        return bytearray(self._answers.pop(0))
+
+    def close(self) -> None:
+        self.is_closed = True
+        self._answers.clear()
+
+
+def test_the_way_counts_as_waiting_and_the_policys_own_times_stay() -> None:
+    clock = ManualClock()
+    server = PolicyServer(fast=AbleFast(), now_ns=clock.now_ns)
+    asker = Asker(FakeLink(server, clock), "fast", 1.0, clock.now_ns)
+    asker.describe()
+    values, tensors = put_request(request())
+    asker.ask("decode_request", values | {"now_ns": 0}, {**tensors, **put_latent(LATENT)})
+    assert asker.transport_ns == 2_000_000
+    assert asker.last_timing == CallTiming(
+        pre_ns=3, queue_ns=5 + 2_000_000, compute_ns=7, post_ns=11
+    )
+
+
+def test_an_answer_to_another_question_is_not_taken() -> None:
+    clock = ManualClock()
+    link = FakeLink(PolicyServer(fast=AbleFast(), now_ns=clock.now_ns), clock)
+    asker = Asker(link, "fast", 1.0, clock.now_ns)
+    asker.describe()
+    link.number_offset = -1
+    with pytest.raises(PolicyError, match="not asked"):
+        asker.ask("reset", {}, {})
+    assert link.is_closed
+
+
+def test_polling_gives_up_at_the_limit() -> None:
+    clock = ManualClock()
+    link = FakeLink(PolicyServer(fast=AbleFast(), now_ns=clock.now_ns), clock)
+    asker = Asker(link, "fast", 0.1, clock.now_ns)
+    asker.describe()
+    link.is_deaf = True
+    asker.begin("reset", {}, {})
+    assert asker.poll() is None
+    clock.advance(100_000_000)
+    with pytest.raises(PolicyTimeoutError, match=r"0\.1 s"):
+        asker.poll()
+    assert asker.poll() is None  # nothing is asked any more
+
+
+def test_observations_requests_and_latents_survive_the_way() -> None:
+    observation = observations()[0]
+    depth = np.ones(observation.frames[CAMERA].rgb.shape[:2], np.float32)
+    frame = replace(observation.frames[CAMERA], depth_m=depth)
+    asked = request(
+        observation=replace(observation, frames={CAMERA: frame}),
+        prefix=prefix_of(np.ones((8, 3))),
+        guidance=Guidance.VJP,
+        is_projected=True,
+        delay_assumed_ns=7,
+    )
+    sent = Message("x", *put_request(asked)).to_bytes()
+    message = Message.from_bytes(sent)
+    assert repr(get_request(message.values, message.tensors)) == repr(asked)
+    message = Message.from_bytes(Message("x", *put_observation(observation)).to_bytes())
+    assert repr(get_observation(message.values, message.tensors)) == repr(observation)
+    assert get_latent(put_latent(LATENT)).stamp == LATENT.stamp
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense" * 20, Message("x").to_bytes()[:-1]])
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(PolicyError, match="not a message"):
+        Message.from_bytes(data)
+
+
+def test_questions_that_make_no_sense_are_answered_by_errors() -> None:
+    server = PolicyServer(fast=AbleFast())
+    for question in (
+        Message("encode", {"part": "fast"}),
+        Message("decode", {"part": "fast"}),
+        Message("decode", {"part": "slow"}),
+        Message("nothing", {}),
+    ):
+        assert server.answer(question).kind == "error"
+
+
+def test_instructions_that_are_not_understood_say_so() -> None:
+    class Picky(AbleFast):
+        def check_instruction(self, instruction: str) -> None:
+            raise InstructionError("say something else")
+
+    clock = ManualClock()
+    asker = Asker(FakeLink(PolicyServer(fast=Picky()), clock), "fast", 1.0, clock.now_ns)
+    with pytest.raises(InstructionError, match="something else"):
+        asker.ask("check", {"instruction": "?"}, {})
+
+
+def test_addresses() -> None:
+    assert parse_address("unix:/tmp/x")[1] == "/tmp/x"
+    assert parse_address("tcp:localhost:80")[1] == ("localhost", 80)
+    for wrong in ("", "unix:", "tcp:host", "tcp:host:99999", "http://x"):
+        with pytest.raises(ConfigError, match="address"):
+            parse_address(wrong)
+    assert resolve_policy_name("remote:unix:/tmp/x") == "remote:unix:/tmp/x"
+    with pytest.raises(ConfigError, match="address"):
+        resolve_policy_name("remote:nowhere")
+
+
+def test_a_left_over_socket_is_replaced_and_a_living_server_is_not(tmp_path) -> None:
+    address = free_address("unix", tmp_path)
+    with listen(address), pytest.raises(ConfigError, match="another server"):
+        listen(address)
+    listen(address).close()
+
+
+def test_a_message_longer_than_allowed_ends_the_connection() -> None:
+    here, there = socket.socketpair()
+    link = SocketLink(here)
+    there.sendall((1 << 40).to_bytes(8, "little"))
+    with pytest.raises(PolicyError, match="at most"):
+        link.receive(1.0)
+    assert not link.is_open
+    there.close()
+
+
+def test_policies_by_the_address_of_their_server(tmp_path) -> None:
+    address = free_address("unix", tmp_path)
+    with pytest.raises(PolicyError, match="no policy server"):
+        make_slow_policy(f"remote:{address}")
+    with ServerProcess("flow", address):
+        assert make_slow_policy(f"remote:{address}").name == "remote(blob)"
+        assert make_fast_policy(f"remote:{address}").chunk_rows == 8
