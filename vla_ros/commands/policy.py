@@ -9,6 +9,7 @@ import importlib
 _SUBCOMMANDS = {
     "demos": "let the scripted expert demonstrate the task in simulation, with noise",
     "train": "train both halves together on the demonstrations",
+    "train-flow": "train a flow head on a trained policy, for strategies that guide denoising",
     "export": "write a trained policy as ONNX graphs with their manifest",
     "evaluate": "measure success in virtual time, on layouts never trained on",
     "card": "write the model card from what was measured",

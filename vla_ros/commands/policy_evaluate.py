@@ -26,6 +26,10 @@ from vla_ros.learning.evaluation import (
     to_markdown,
 )
 from vla_ros.learning.split import check_evaluation_seed
+from vla_ros.policies.manifest.files import open_policy
+from vla_ros.policies.manifest.schema import Kind
+from vla_ros.policies.onnx.chunk import OnnxChunkPolicy
+from vla_ros.policies.onnx.contract import capabilities_of
 from vla_ros.policies.onnx.load import load_fast, load_slow
 from vla_ros.policies.onnx.providers import CPU, SessionSettings
 from vla_ros.policies.onnx.session import PolicyRuntime
@@ -39,7 +43,8 @@ from vla_ros.policies.registry import (
 )
 
 if TYPE_CHECKING:
-    from vla_ros.policies.base import FastPolicy, SlowPolicy
+    from vla_ros.chunking.strategies.base import PolicyCapabilities
+    from vla_ros.policies.base import ChunkPolicy, FastPolicy, SlowPolicy
     from vla_ros.types import CameraFrame
 
 _BATCH = 10
@@ -86,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Run what is missing and show all of it."""
     options = read_options(namespace, EvaluateOptions)
-    cells = choose_cells(options.cells)
+    cells = choose_cells(options.cells, _capabilities(options.folder))
     results = Results(Path(options.csv))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     arm = options.arm
@@ -123,9 +128,12 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
 
     slow: SlowPolicy | None = None
     fast: FastPolicy | None = None
-    if options.folder is not None:
-        # On the CPU with one thread each, so that results do not depend on the machine's devices.
-        runtime = PolicyRuntime(session=SessionSettings(provider=CPU, threads=1))
+    whole: ChunkPolicy | None = None
+    # On the CPU with one thread each, so that results do not depend on the machine's devices.
+    runtime = PolicyRuntime(session=SessionSettings(provider=CPU, threads=1))
+    if options.folder is not None and cell.joined_by:
+        whole = OnnxChunkPolicy(open_policy(options.folder), runtime)
+    elif options.folder is not None:
         slow = load_slow(options.folder, runtime)
         fast = load_fast(options.folder, runtime, tells_age=not cell.hides_age)
     config = LockstepConfig(
@@ -145,6 +153,7 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
             cameras=("scene_camera", "wrist_camera"),
             strategy=cell.strategy,
             whole=cell.is_naive,
+            policy=whole,
         )
         goal = cell.judged_goal(seed)
         with closing(runner):
@@ -153,6 +162,14 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
         row |= {"goal": goal.text} | dataclasses.asdict(result)
         rows.append({name: str(value) for name, value in row.items()})
     return rows
+
+
+def _capabilities(folder: Path | None) -> PolicyCapabilities | None:
+    """Return what a policy in one piece can do; None if it is split or classical."""
+    if folder is None:
+        return None
+    manifest = open_policy(folder).manifest
+    return capabilities_of(manifest) if manifest.kind is Kind.CHUNK else None
 
 
 def blank(frames: dict[str, CameraFrame]) -> dict[str, CameraFrame]:

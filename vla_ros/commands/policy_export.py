@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vla-ros policy export``: two ONNX graphs and a manifest; beside them both halves in one."""
+"""``vla-ros policy export``: ONNX graphs and a manifest, of the direct policy or with a flow head.
+
+Beside the halves of the direct policy both in one.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from vla_ros.config_fields import check_fields, setting
 class ExportOptions:
     """What is exported and where to."""
 
-    checkpoint: str = setting("runs/train/checkpoint.npz", "trained weights")
+    checkpoint: str = setting(
+        "runs/train/checkpoint.npz", "trained weights, of `policy train` or `policy train-flow`"
+    )
     out: str = setting("models/pick-place", "folder of the export")
     name: str = setting("pick-place", "what the policy is called")
 
@@ -31,13 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Export the averaged weights; every graph is compared with PyTorch."""
+    from vla_ros.learning.checkpoint import load_checkpoint
     from vla_ros.learning.export import export_policy
+    from vla_ros.learning.flow_export import export_flow
 
     options = read_options(namespace, ExportOptions)
-    for graph, difference in export_policy(
-        Path(options.checkpoint), Path(options.out), options.name
-    ).items():
-        say(f"{graph:<6} differs from PyTorch by {difference:.1e} at most")
+    checkpoint, out = Path(options.checkpoint), Path(options.out)
+    loaded = load_checkpoint(checkpoint)
+    if "flow" in loaded.settings:
+        differences = export_flow(loaded, out, options.name)
+    else:
+        differences = export_policy(checkpoint, out, options.name)
+    for graph, difference in differences.items():
+        say(f"{graph:<8} differs from PyTorch by {difference:.1e} at most")
     size = sum(path.stat().st_size for path in Path(options.out).rglob("*") if path.is_file())
     say(f"{options.out}: {size / 1e6:.1f} MB")
     return 0

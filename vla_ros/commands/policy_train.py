@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
@@ -23,6 +24,7 @@ from vla_ros.learning.sampling import SamplingConfig
 from vla_ros.learning.training_config import TrainingConfig
 
 if TYPE_CHECKING:
+    from vla_ros.learning.checkpoint import Checkpoint
     from vla_ros.learning.training import Training
 
 CHECKPOINT_FILE = "checkpoint.npz"
@@ -66,17 +68,39 @@ def run(namespace: argparse.Namespace) -> int:
         optimizer=read_options(namespace, OptimizerConfig),
     )
     training = _start(config, Path(options.demos), Path(options.out))
-    run_to_the_end(training, options)
+    run_to_the_end(training, options, config.steps, _note)
     return 0
 
 
-def run_to_the_end(training: Training, options: TrainOptions) -> None:
-    """Train up to the last step, writing checkpoints, losses and their plot."""
+class Trains(Protocol):
+    """What can be trained step by step."""
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+
+    def run(self, until: int, tell: Callable[[int, dict[str, float]], None]) -> None:
+        """Train up to step ``until``."""
+
+    def check(self) -> dict[str, float]:
+        """Return what the weights achieve."""
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what is needed to go on."""
+
+
+def run_to_the_end(
+    training: Trains, options: TrainOptions, steps: int, note: Callable[[dict[str, float]], str]
+) -> None:
+    """Train up to the last of ``steps``, writing checkpoints, losses and their plot.
+
+    ``note`` says of a check what is shown beside the progress.
+    """
     from vla_ros.learning.checkpoint import save_checkpoint
     from vla_ros.learning.loss_plot import plot_losses
 
-    out, config = Path(options.out), training.config
-    until = min(options.stop_after or config.steps, config.steps)
+    out = Path(options.out)
+    until = min(options.stop_after or steps, steps)
     log = _Log(out / LOG_FILE, training.step)
     began = saved = time.monotonic()
     progress = ProgressLine(until, "steps", training.step)
@@ -85,14 +109,17 @@ def run_to_the_end(training: Training, options: TrainOptions) -> None:
         training.run(min(here - here % options.check_every + options.check_every, until), log.add)
         found = training.check()
         log.write(training.step, time.monotonic() - began, found)
-        note = f"pick {found['pick_cm']:.1f} cm, place {found['place_cm']:.1f} cm"
-        progress.add(training.step - here, f"loss {log.loss:.3f}, {note}")
+        progress.add(training.step - here, f"loss {log.loss:.3f}, {note(found)}")
         now = time.monotonic()
         if now - saved >= options.save_every_s or training.step >= until:
             saved = now
             save_checkpoint(out / CHECKPOINT_FILE, training.checkpoint())
             plot_losses(out / LOG_FILE, out / PLOT_FILE)
-    say(f"step {training.step} of {config.steps}: {out / CHECKPOINT_FILE}, {out / PLOT_FILE}")
+    say(f"step {training.step} of {steps}: {out / CHECKPOINT_FILE}, {out / PLOT_FILE}")
+
+
+def _note(found: dict[str, float]) -> str:
+    return f"pick {found['pick_cm']:.1f} cm, place {found['place_cm']:.1f} cm"
 
 
 def _start(config: TrainingConfig, demos: Path, out: Path) -> Training:
@@ -100,7 +127,7 @@ def _start(config: TrainingConfig, demos: Path, out: Path) -> Training:
     from vla_ros.learning.dataset import load_dataset
     from vla_ros.learning.training import Training
 
-    data = load_dataset(_arrays_of(demos))
+    data = load_dataset(arrays_of(demos))
     training = Training(config, data)
     say(f"{len(data)} demonstrations, {len(data.arrays['frame_s'])} images of each camera")
     if (out / CHECKPOINT_FILE).is_file():
@@ -109,7 +136,7 @@ def _start(config: TrainingConfig, demos: Path, out: Path) -> Training:
     return training
 
 
-def _arrays_of(demos: Path) -> list[Path]:
+def arrays_of(demos: Path) -> list[Path]:
     """Return the arrays of all demonstrations, made from their bags where they are missing."""
     from vla_ros.learning.dataset import CACHE_FOLDER, cache_demonstration
 

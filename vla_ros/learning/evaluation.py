@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.chunking.strategies.base import PolicyCapabilities
+from vla_ros.chunking.strategies.registry import negotiate
 from vla_ros.errors import ConfigError
 from vla_ros.learning.split import check_evaluation_seed, evaluation_goal
 from vla_ros.policies.instruction import ALL_GOALS, PickPlaceGoal
 from vla_ros.report.statistics import bootstrap_interval, paired_difference
 
-REFERENCE = "seen-0ms"
+REFERENCE, WHOLE_REFERENCE = "seen-0ms", "synchronous-0ms"
 _SCRAMBLE_STREAM = 13
 _NAIVE = "naive_from_zero"
 
@@ -30,6 +32,7 @@ class EvaluationCell:
         is_scrambled: the policy is told any goal, drawn without regard to the one judged.
         hides_age: the fast half is not told how old its latent is.
         is_naive: both halves as one policy, executed as it comes: from its first row, whenever.
+        joined_by: strategy for a policy in one piece; empty: the policy is split.
     """
 
     name: str
@@ -39,10 +42,13 @@ class EvaluationCell:
     is_scrambled: bool = False
     hides_age: bool = False
     is_naive: bool = False
+    joined_by: str = ""
 
     @property
     def strategy(self) -> str:
         """How chunks are joined."""
+        if self.joined_by:
+            return self.joined_by
         return _NAIVE if self.is_naive else "timed"
 
     def judged_goal(self, seed: int) -> PickPlaceGoal:
@@ -72,15 +78,32 @@ CELLS = (
 )
 
 
-def choose_cells(names: str) -> tuple[EvaluationCell, ...]:
+# Of a policy in one piece: the same delay for every strategy, within the longest prefix.
+WHOLE_CELLS = (
+    EvaluationCell(name=WHOLE_REFERENCE, joined_by="synchronous"),
+    *(
+        EvaluationCell(name=f"{name}-200ms", slow_latency_ms=200.0, joined_by=name)
+        for name in ("synchronous", "naive", "rtc_identity", "rtc_vjp", "rtc_trained", "consensus")
+    ),
+)
+
+
+def choose_cells(names: str, able: PolicyCapabilities | None = None) -> tuple[EvaluationCell, ...]:
     """Return the cells of a comma-separated list; "all" is all of them.
+
+    Args:
+        names: the list.
+        able: of a policy in one piece, which has cells of its own; "all": those it can serve.
 
     Raises:
         ConfigError: if there is none of a name.
     """
+    cells: tuple[EvaluationCell, ...] = CELLS
+    if able is not None:
+        cells = tuple(c for c in WHOLE_CELLS if negotiate(able, c.strategy)[0] == c.strategy)
     if names == "all":
-        return CELLS
-    known = {cell.name: cell for cell in CELLS}
+        return cells
+    known = {cell.name: cell for cell in cells}
     for name in names.split(","):
         if name not in known:
             raise ConfigError(f"cells are {', '.join(known)} or all, got {name!r}")
@@ -109,12 +132,12 @@ class CellSummary:
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> list[CellSummary]:
-    """Return one summary per cell that occurs, in the order of ``CELLS``."""
+    """Return one summary per cell that occurs, in the order of ``CELLS`` and ``WHOLE_CELLS``."""
     by_cell: dict[str, dict[int, Mapping[str, str]]] = {}
     for row in rows:
         by_cell.setdefault(row["cell"], {})[int(row["seed"])] = row
-    reference = by_cell.get(REFERENCE, {})
-    order = [cell.name for cell in CELLS if cell.name in by_cell]
+    reference = by_cell.get(REFERENCE, by_cell.get(WHOLE_REFERENCE, {}))
+    order = [cell.name for cell in (*CELLS, *WHOLE_CELLS) if cell.name in by_cell]
     return [_summarise(name, by_cell[name], reference) for name in order]
 
 
@@ -148,8 +171,10 @@ def _summarise(
 
 def to_markdown(summaries: Sequence[CellSummary]) -> str:
     """Return the summaries as a table."""
+    is_whole = any(s.name == WHOLE_REFERENCE for s in summaries)
+    reference = WHOLE_REFERENCE if is_whole else REFERENCE
     lines = [
-        "| cell | n | success | 95 % interval | against seen-0ms, paired | median time |",
+        f"| cell | n | success | 95 % interval | against {reference}, paired | median time |",
         "|---|---|---|---|---|---|",
     ]
     for s in summaries:
@@ -157,7 +182,7 @@ def to_markdown(summaries: Sequence[CellSummary]) -> str:
         against += f"{_points(s.difference_high)})"
         lines.append(
             f"| {s.name} | {s.n} | {100 * s.rate:.1f} % | {100 * s.low:.1f} to "
-            f"{100 * s.high:.1f} % | {'' if s.name == REFERENCE else against} | "
+            f"{100 * s.high:.1f} % | {'' if s.name == reference else against} | "
             f"{s.median_duration_s:.1f} s |"
         )
     return "\n".join(lines)

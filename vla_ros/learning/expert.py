@@ -72,6 +72,7 @@ class ExpertOutput:
         goal: (B, 4) where to come to rest, relative to the reference [m, rad].
         gates: logits (B, C) of what the goal is chosen from.
         anchors: (B, 8) pick x, y, z [m], cosine and sine of 4 yaw, place x, y, z [m], in base.
+        features: (B, hidden) what all of it was read from.
     """
 
     rows: Tensor
@@ -81,6 +82,7 @@ class ExpertOutput:
     goal: Tensor
     gates: Choices
     anchors: Tensor
+    features: Tensor
 
     @property
     def actions(self) -> Tensor:
@@ -162,6 +164,7 @@ def run_expert(
         goal=goal,
         gates=gates,
         anchors=anchors,
+        features=x,
     )
 
 

@@ -7,8 +7,8 @@ Normalisation is inside the graphs: they take pixels, token numbers and SI units
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +47,19 @@ Inputs = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One graph: its file, its function of tensors, names of what goes in and out."""
+    """One graph: its file, its function of tensors, names of what goes in and out.
+
+    Attributes:
+        drawn: makes inputs up that are not among those of ``sample_inputs``.
+        is_derived: the function takes derivatives, which are written out before it is exported.
+    """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     function: Callable[..., tuple[Tensor, ...]]
+    drawn: Mapping[str, Callable[[np.random.Generator], NDArray[Any]]] = field(default_factory=dict)
+    is_derived: bool = False
 
     @property
     def file(self) -> str:
@@ -97,6 +104,7 @@ def sample_inputs(spec: GraphSpec, config: ModelConfig, seed: int) -> Inputs:
         "latent_age_s": random.uniform(0.0, 4.0, (1, 1)).astype(np.float32),
         "state": (centre + scale * random.normal(size=(1, STATE_SIZE))).astype(np.float32),
     }
+    known |= {name: draw(random) for name, draw in spec.drawn.items()}
     return {name: known[name] for name in spec.inputs}
 
 
@@ -107,9 +115,10 @@ def export_graph(spec: GraphSpec, config: ModelConfig, folder: Path) -> Path:
     # It warns of packages that nothing here needs.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     inputs = sample_inputs(spec, config, 0)
+    samples = tuple(torch.from_numpy(inputs[name]) for name in spec.inputs)
     program = torch.onnx.export(
-        _module(spec),
-        tuple(torch.from_numpy(inputs[name]) for name in spec.inputs),
+        _module(spec, samples),
+        samples,
         input_names=list(spec.inputs),
         output_names=list(spec.outputs),
         opset_version=OPSET,
@@ -157,38 +166,59 @@ def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]
         where = folder / "monolithic" if spec.name == "chunk" else folder
         where.mkdir(parents=True, exist_ok=True)
         (where / VOCABULARY_FILE).write_text(words.to_json(), encoding="utf-8")
-        path = export_graph(spec, config, where)
-        differences[spec.name] = largest_difference(spec, config, path)
-        if not differences[spec.name] <= LARGEST_DIFFERENCE:
-            raise PolicyError(
-                f"{path.name} differs from PyTorch by {differences[spec.name]:.2e}, "
-                f"at most {LARGEST_DIFFERENCE:.0e} allowed"
-            )
+        differences[spec.name] = export_and_compare(spec, config, where)
     write_manifest(folder, name, Kind.SPLIT, ("slow", "fast"), config, _ABOUT)
     whole = folder / "monolithic"
     write_manifest(whole, f"{name}-monolithic", Kind.CHUNK, ("chunk",), config, _ABOUT_WHOLE)
     return differences
 
 
-def read_weights(checkpoint: Checkpoint) -> tuple[Arrays, ModelConfig, Vocabulary]:
-    """Return the averaged weights, their sizes and the words.
+def export_and_compare(spec: GraphSpec, config: ModelConfig, folder: Path) -> float:
+    """Write one graph and return its largest difference to PyTorch.
 
     Raises:
-        ConfigError: if they are not those of this model.
+        PolicyError: if it is more than 1e-4.
+    """
+    path = export_graph(spec, config, folder)
+    difference = largest_difference(spec, config, path)
+    if not difference <= LARGEST_DIFFERENCE:
+        raise PolicyError(
+            f"{path.name} differs from PyTorch by {difference:.2e}, "
+            f"at most {LARGEST_DIFFERENCE:.0e} allowed"
+        )
+    return difference
+
+
+def read_weights(
+    checkpoint: Checkpoint, group: str = "average"
+) -> tuple[Arrays, ModelConfig, Vocabulary]:
+    """Return a policy's averaged weights, their sizes and the words.
+
+    Args:
+        checkpoint: of a training.
+        group: where the weights are; of a flow head's: "frozen".
+
+    Raises:
+        ConfigError: if they are not there or not those of the model.
     """
     try:
         config = ModelConfig(**checkpoint.settings["model"])
         words = Vocabulary(tuple(checkpoint.settings["words"]))
     except (KeyError, TypeError) as error:
         raise ConfigError(f"the checkpoint does not say what was trained: {error}") from error
-    prefix = "average:"
-    weights = {
+    weights = weights_of(checkpoint, group)
+    check_arrays(weights, model_shapes(config))
+    return weights, config, words
+
+
+def weights_of(checkpoint: Checkpoint, group: str) -> Arrays:
+    """Return the arrays of a group by their names in the model."""
+    prefix = f"{group}:"
+    return {
         name.removeprefix(prefix): values
         for name, values in checkpoint.arrays.items()
         if name.startswith(prefix)
     }
-    check_arrays(weights, model_shapes(config))
-    return weights, config, words
 
 
 def save_untrained(path: Path, config: ModelConfig | None = None, seed: int = 0) -> None:
@@ -199,9 +229,14 @@ def save_untrained(path: Path, config: ModelConfig | None = None, seed: int = 0)
     save_checkpoint(path, Checkpoint(arrays=dict(arrays), step=0, settings=settings))
 
 
-def _module(spec: GraphSpec) -> torch.nn.Module:
+def _module(spec: GraphSpec, samples: tuple[Tensor, ...]) -> torch.nn.Module:
     """Return the function as what the exporter asks for."""
     import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    if spec.is_derived:
+        traced: torch.nn.Module = make_fx(spec.function)(*samples)
+        return traced.eval()
 
     class Graph(torch.nn.Module):  # type: ignore[misc, unused-ignore]  # no types without torch
         def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -228,5 +263,27 @@ def _without_traces(model: bytes) -> bytes:
     for function in graph.functions:
         function.doc_string = ""
         del function.metadata_props[:]
+    _share_equal(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
+
+
+def _share_equal(graph: Any) -> None:
+    """Keep one of the constants that are equal: steps of an unrolled loop have copies of them."""
+    kept: dict[bytes, str] = {}
+    instead: dict[str, str] = {}
+    for tensor in graph.initializer:
+        name, tensor.name = tensor.name, ""
+        first = kept.setdefault(tensor.SerializeToString(deterministic=True), name)
+        tensor.name = name
+        if first != name:
+            instead[name] = first
+    outputs = {value.name for value in graph.output}
+    for name in instead.keys() & outputs:
+        del instead[name]
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = instead.get(name, name)
+    left = [tensor for tensor in graph.initializer if tensor.name not in instead]
+    del graph.initializer[:]
+    graph.initializer.extend(left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vla_ros.learning.expert import expert_shapes, run_expert
+from vla_ros.learning.expert import ExpertOutput, expert_shapes, run_expert
 from vla_ros.learning.model_config import PHASES, ModelConfig
 from vla_ros.learning.ops import images_to_float
 from vla_ros.learning.parameters import Arrays, Shapes, Weights, initial_arrays
@@ -64,5 +64,10 @@ def fast_half(
         image: (B, 52, 56, 3), 0..255, the wrist image as ``views.shrink_wrist`` makes it.
     """
     out = run_expert(p, config, latent, age_s, state, images_to_float(image))
+    return out.actions, done_of(out)
+
+
+def done_of(out: ExpertOutput) -> Tensor:
+    """Return the probability (B, 1) that the task is done."""
     done = PHASES.index("done")
-    return out.actions, out.phase.softmax(dim=-1)[:, done : done + 1]
+    return out.phase.softmax(dim=-1)[:, done : done + 1]

@@ -46,7 +46,7 @@ class Training:
         self.vocabulary: Vocabulary = default_vocabulary()
         if len(self.vocabulary.words) > config.model.vocabulary:
             raise ConfigError(f"the task has {len(self.vocabulary.words)} words, too many")
-        kept, checked = _split(len(data), config)
+        kept, checked = split_episodes(len(data), config.check_share, config.seed)
         self._sampler = BatchSampler(data, kept, self.vocabulary, config.sampling, config.seed)
         self._checks = self._check_batches(data, checked)
         self._optimizer = Optimizer(initial_weights(config.model, config.seed), config.optimizer)
@@ -125,10 +125,12 @@ class Training:
         return [sampler.batch(i) for i in range(4)]
 
 
-def _split(n: int, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_episodes(
+    n: int, check_share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the demonstrations to train on and those to check on; the same if there are few."""
-    order = np.random.default_rng([config.seed, 31]).permutation(n)
-    n_check = round(config.check_share * n)
+    order = np.random.default_rng([seed, 31]).permutation(n)
+    n_check = round(check_share * n)
     if n_check == 0:
         return np.sort(order), np.sort(order)
     return np.sort(order[n_check:]), np.sort(order[:n_check])

@@ -34,7 +34,7 @@ _INPUTS: Mapping[str, frozenset[Role]] = {
 _OUTPUTS: Mapping[str, frozenset[Role]] = {
     "slow": frozenset({Role.LATENT}),
     "fast": _ROWS,
-    "chunk": _ROWS,
+    "chunk": _ROWS | {Role.LATENT},
     "velocity": frozenset({Role.VELOCITY, Role.VJP}),
 }
 _NEEDED = {"slow": Role.LATENT, "fast": Role.ACTIONS, "chunk": Role.ACTIONS}
@@ -104,7 +104,7 @@ def _check_tensor(tensor: TensorSpec, manifest: Manifest) -> None:
     candidates = manifest.abilities.candidates
     expected: dict[Role, tuple[str, tuple[int, ...]]] = {
         Role.LATENT_AGE: ("float32", (1, 1)),
-        Role.NOISE: ("float32", rows),
+        Role.NOISE: ("float32", rows if len(tensor.size) < 4 else (1, candidates, *rows[1:])),
         Role.PREFIX: ("float32", rows),
         Role.PREFIX_ROWS: ("int64", (1, 1)),
         Role.FLOW_ROWS: ("float32", rows),
@@ -173,23 +173,24 @@ def _check_mask(graph: GraphSpec) -> None:
 
 
 def _check_latents(manifest: Manifest, graph: GraphSpec) -> None:
-    """What ``slow`` makes is what the others are given."""
-    if "slow" not in manifest.graphs:
-        return
-    made = {tensor.name: tensor for tensor in manifest.graphs["slow"].outputs}
+    """What ``slow`` or ``chunk`` makes is what the others are given."""
+    maker = manifest.seeing
+    made = {t.name: t for t in maker.outputs if t.role is Role.LATENT}
     for tensor in graph.inputs:
+        if tensor.role is Role.LATENT_AGE and manifest.kind is Kind.CHUNK:
+            raise ConfigError(f"graphs.{graph.name}: there is no latent age in one piece")
         if tensor.role is not Role.LATENT:
             continue
         source = made.get(tensor.source or tensor.name)
         if source is None:
             raise ConfigError(
-                f"graphs.{graph.name}: input {tensor.name} is no output of slow, "
-                f"which makes {', '.join(made)}"
+                f"graphs.{graph.name}: input {tensor.name} is no output of {maker.name}, "
+                f"which makes {', '.join(made) or 'no latent'}"
             )
         if (source.dtype, source.size) != (tensor.dtype, tensor.size):
             raise ConfigError(
                 f"graphs.{graph.name}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, but "
-                f"slow makes it {source.dtype} {list(source.shape)}"
+                f"{maker.name} makes it {source.dtype} {list(source.shape)}"
             )
 
 

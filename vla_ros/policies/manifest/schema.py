@@ -37,9 +37,9 @@ class Role(enum.Enum):
     IMAGE_MASK = "image_mask"  # bool (1, n): which cameras gave an image
     INSTRUCTION = "instruction"  # int64 (1, L): tokens, padded
     STATE = "state"  # float32 (1, S): fields of the robot state
-    LATENT = "latent"  # any: an output of `slow`, an input of `fast`
+    LATENT = "latent"  # any: an output of `slow`, an input of `fast`; of `chunk`, for `velocity`
     LATENT_AGE = "latent_age_s"  # float32 (1, 1): since the exposure of its oldest image [s]
-    NOISE = "noise"  # float32 (1, H, A): standard normal
+    NOISE = "noise"  # float32 (1, H, A), or (1, K, H, A) with candidates: standard normal
     PREFIX = "prefix"  # float32 (1, H, A): rows to continue, in the columns of the actions
     PREFIX_ROWS = "prefix_rows"  # int64 (1, 1): how many of them are valid
     FLOW_ROWS = "flow_rows"  # float32 (1, H, A): rows in model space, while they are denoised

@@ -34,7 +34,7 @@ def capabilities_of(manifest: Manifest) -> PolicyCapabilities:
 
 
 def latent_tensors(graph: GraphSpec) -> tuple[TensorSpec, ...]:
-    """Return the outputs of ``slow`` that make up the latent."""
+    """Return the outputs of a graph that make up the latent."""
     return tuple(tensor for tensor in graph.outputs if tensor.role is Role.LATENT)
 
 

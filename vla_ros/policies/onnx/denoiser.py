@@ -50,10 +50,10 @@ class OnnxDenoiser:
         self._feeds.reset()
         self._call = None
 
-    def for_call(self, call: Call) -> OnnxDenoiser:
-        """Return this policy, bound to what is known at a call."""
+    def for_call(self, call: Call, spent: CallTiming | None = None) -> OnnxDenoiser:
+        """Return this policy, bound to what is known at a call, and what that has taken so far."""
         self._call = call
-        self.last_timing = None
+        self.last_timing = spent
         return self
 
     def to_model(self, rows: ActionChunk, request: InferenceRequest) -> Array:

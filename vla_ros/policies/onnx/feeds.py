@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,7 @@ class Call:
     Attributes:
         now_ns: time of the call; None: when the state was measured.
         latent: of a split policy.
+        seen: latent tensors that graph ``chunk`` made of the same observation, by name.
         tells_age: False hides from the graph how old the latent is.
         columns: (H, A) of what else the role asks for: prefix, rows under way, cotangent.
         numbers: single numbers: prefix rows, flow time.
@@ -46,6 +47,7 @@ class Call:
     observation: Observation
     now_ns: int | None = None
     latent: Latent | None = None
+    seen: Mapping[str, Array] = field(default_factory=dict)
     tells_age: bool = True
     columns: dict[Role, Array] = field(default_factory=dict)
     numbers: dict[Role, float] = field(default_factory=dict)
@@ -233,7 +235,8 @@ class _LatentTensor:
         self._dtype, self._shape = np.dtype(tensor.dtype), tensor.size
 
     def __call__(self, call: Call) -> Array:
-        value = None if call.latent is None else call.latent.tensors.get(self._name)
+        tensors = call.seen if call.latent is None else call.latent.tensors
+        value = tensors.get(self._name)
         if value is None or value.dtype != self._dtype or value.shape != self._shape:
             got = "nothing" if value is None else f"{value.dtype} {value.shape}"
             raise PolicyError(

@@ -13,6 +13,7 @@ from vla_ros.chunking.strategies.denoising import guided_denoise
 from vla_ros.errors import PolicyError
 from vla_ros.policies.manifest.files import PolicyFolder
 from vla_ros.policies.manifest.schema import Role
+from vla_ros.policies.onnx.contract import latent_tensors
 from vla_ros.policies.onnx.denoiser import OnnxDenoiser
 from vla_ros.policies.onnx.feeds import Call, Feeds
 from vla_ros.policies.onnx.session import GraphSession, PolicyRuntime
@@ -58,6 +59,7 @@ class RowMaker:
             self._denoiser = OnnxDenoiser(folder, runtime)
         self._names = {tensor.role: tensor.name for tensor in self.manifest.acting.outputs}
         self._takes_prefix = self.manifest.acting.input(Role.PREFIX) is not None
+        self._seen = [tensor.name for tensor in latent_tensors(self.manifest.acting)]
         self.last_timing: CallTiming | None = None
 
     def reset(self) -> None:
@@ -102,9 +104,22 @@ class RowMaker:
                 f"{self.manifest.name} cannot be guided ({request.guidance.value}): "
                 "it gives no access to its denoising"
             )
-        chunk = guided_denoise(self._denoiser.for_call(call), request)
-        self.last_timing = self._denoiser.last_timing
-        return Rows(chunks=(chunk,))
+        return self._denoise(self._denoiser, call, request)
+
+    def _denoise(self, denoiser: OnnxDenoiser, call: Call, request: InferenceRequest) -> Rows:
+        """Return rows under guidance; what the velocity stands on is computed once, before."""
+        outputs: dict[str, NDArray[np.generic]] = {}
+        spent: CallTiming | None = None
+        if self._seen:
+            began_ns = self._now_ns()
+            feeds = self._feeds.make(call)
+            pre_ns = self._now_ns() - began_ns
+            outputs, spent = self.session.run(feeds)
+            spent = spent.around(pre_ns=pre_ns)
+            call = replace(call, seen={name: outputs[name] for name in self._seen})
+        chunk = guided_denoise(denoiser.for_call(call, spent), request)
+        self.last_timing = denoiser.last_timing
+        return Rows(chunks=(self._judged(chunk, outputs) if outputs else chunk,))
 
     def _with_prefix(self, call: Call, prefix: Prefix) -> Call:
         most = self.manifest.abilities.prefix_rows_max
@@ -126,16 +141,11 @@ class RowMaker:
     ) -> Rows:
         actions = outputs[self._names[Role.ACTIONS]]
         candidates = actions.reshape(-1, *actions.shape[-2:])
-        done = self._number(outputs, Role.DONE)
-        is_done = done is not None and done >= self._space.done_threshold
-        chunks = [
-            replace(
-                self._space.to_rows(columns.astype(np.float64), state, target0_ns=target0_ns),
-                done=is_done,
-                phase="done" if is_done else "acting",
-            )
+        rows = [
+            self._space.to_rows(columns.astype(np.float64), state, target0_ns=target0_ns)
             for columns in candidates
         ]
+        chunks = [self._judged(chunk, outputs) for chunk in rows]
         scores = self._scores(outputs)
         if scores is not None:
             order = np.argsort(-scores, kind="stable")
@@ -146,6 +156,12 @@ class RowMaker:
             scores=() if scores is None else tuple(float(s) for s in scores),
             uncertainty=self._number(outputs, Role.UNCERTAINTY),
         )
+
+    def _judged(self, rows: ActionChunk, outputs: dict[str, NDArray[np.generic]]) -> ActionChunk:
+        """Return rows that say whether the task is done, as the graph sees it."""
+        done = self._number(outputs, Role.DONE)
+        is_done = done is not None and done >= self._space.done_threshold
+        return replace(rows, done=is_done, phase="done" if is_done else "acting")
 
     def _scores(self, outputs: dict[str, NDArray[np.generic]]) -> Array | None:
         for role, sign in ((Role.SCORES, 1.0), (Role.ENERGY, -1.0)):
