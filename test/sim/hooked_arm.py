@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from host_rig import HostRig
@@ -15,6 +18,8 @@ from vla_ros.latency.buffer import BufferContext, LatentBuffer
 from vla_ros.latency.stamp import LatencyStamp, StampKind
 from vla_ros.policies.base import FastPolicy, Tensors
 from vla_ros.policies.motion import MotionLimits, plan_rows
+from vla_ros.sim.scene import build_scene, describe_scene, save_model
+from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.types import ActionChunk, Latent, Observation, RobotState
 
 MS = 1_000_000
@@ -22,6 +27,20 @@ ROWS, DT_NS = 16, 33_333_333
 BIAS_M = np.array([0.009, -0.012, 0.0])  # 15 mm
 NO_TENSORS: Tensors = {"nothing": np.zeros(1, np.float32)}
 _VALID_NS = 500 * MS
+
+
+@contextmanager
+def arm_at_home(folder: Path) -> Iterator[HostRig]:
+    """The arm before a table with objects; its scene is saved in a folder."""
+    path = folder / "scene.mjb"
+    model = build_scene()
+    save_model(model, path)
+    rig = HostRig(path)
+    rig.home = list(apply_layout(describe_scene(model), sample_layout(1)))
+    try:
+        yield rig
+    finally:
+        rig.close()
 
 
 class BiasedPlanner:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from hooked_arm import BIAS_M, DT_NS, MS, ROWS, ArmWorld, BiasedPlanner
+from hooked_arm import BIAS_M, DT_NS, MS, ROWS, ArmWorld, BiasedPlanner, arm_at_home
 from host_rig import HostRig
 
 from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities
@@ -24,8 +24,6 @@ from vla_ros.policies.hooks.limiter import CommandLimiter, LimiterConfig
 from vla_ros.policies.hooks.residual import BoundedResidual, ResidualConfig
 from vla_ros.policies.hooks.steering import SteeringConfig
 from vla_ros.policies.hooks.terms import HookedRows, moved
-from vla_ros.sim.scene import build_scene, describe_scene, save_model
-from vla_ros.sim.tasks import apply_layout, sample_layout
 
 pytestmark = pytest.mark.sim
 
@@ -37,13 +35,8 @@ TOUCH_M = 0.03
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory) -> Iterator[HostRig]:
-    path = tmp_path_factory.mktemp("scene") / "scene.mjb"
-    model = build_scene()
-    save_model(model, path)
-    rig = HostRig(path)
-    rig.home = list(apply_layout(describe_scene(model), sample_layout(1)))
-    yield rig
-    rig.close()
+    with arm_at_home(tmp_path_factory.mktemp("scene")) as rig:
+        yield rig
 
 
 def place(rig: HostRig) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from hooked_arm import ArmWorld
+from hooked_arm import ArmWorld, arm_at_home
 from host_rig import HostRig, speed
 from policy_stubs import DECODERS
 from served_policies import ServerProcess
@@ -19,8 +19,6 @@ from vla_ros.chunking.strategies.base import InferenceRequest
 from vla_ros.policies.base import FastPolicy
 from vla_ros.policies.conformance.subject import SplitBackend
 from vla_ros.policies.remote.client import RemoteFastPolicy
-from vla_ros.sim.scene import build_scene, describe_scene, save_model
-from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.types import ActionChunk, ControlMode, Latent
 
 pytestmark = pytest.mark.sim
@@ -32,13 +30,8 @@ PERIOD_NS = 33_000_000
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory) -> Iterator[HostRig]:
-    path = tmp_path_factory.mktemp("scene") / "scene.mjb"
-    model = build_scene()
-    save_model(model, path)
-    rig = HostRig(path)
-    rig.home = list(apply_layout(describe_scene(model), sample_layout(1)))
-    yield rig
-    rig.close()
+    with arm_at_home(tmp_path_factory.mktemp("scene")) as rig:
+        yield rig
 
 
 class Asked:
