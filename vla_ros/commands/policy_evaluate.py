@@ -62,7 +62,7 @@ class EvaluateOptions:
     seeds: int = setting(500, "number of seeds, the same for every cell", ge=1, le=10**6)
     jobs: int = setting(2, "processes", ge=1, le=256)
     camera_hz: float = setting(10.0, "camera rate", unit="Hz", ge=1.0, le=60.0)
-    max_duration_s: float = setting(30.0, "given up after", unit="s", ge=1.0, le=600.0)
+    max_duration_s: float = setting(15.0, "given up after", unit="s", ge=1.0, le=600.0)
     csv: str = setting(
         "runs/evaluate/pick-place.csv", "file of one line per episode, to go on from"
     )
