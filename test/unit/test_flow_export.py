@@ -82,7 +82,8 @@ def test_manifest_says_what_the_policy_can_do(policy):
 def test_strategies_run_on_it_and_a_trained_prefix_is_kept(policy, strategy):
     run = flow_loop.run(policy, strategy, seen(policy), latency_ms=130.0, steps=40)
     assert run.execution.counts.failed == 0
-    assert len(run.plans) > 20
+    # Consensus acts on a plan for as long as candidates agree: fewer plans than steps.
+    assert len(run.plans) >= 10
     largest, n = run.kept.kept_share()
     if strategy == "rtc_trained":
         assert n >= 2
