@@ -7,6 +7,7 @@ Normalisation is inside the graphs: they take pixels, token numbers and SI units
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -116,15 +117,18 @@ def export_graph(spec: GraphSpec, config: ModelConfig, folder: Path) -> Path:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     inputs = sample_inputs(spec, config, 0)
     samples = tuple(torch.from_numpy(inputs[name]) for name in spec.inputs)
-    program = torch.onnx.export(
-        _module(spec, samples),
-        samples,
-        input_names=list(spec.inputs),
-        output_names=list(spec.outputs),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter uses a type that PyTorch itself deprecates.
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            _module(spec, samples),
+            samples,
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:
         raise PolicyError(f"PyTorch exported nothing for {spec.name}")
     path = folder / spec.file
