@@ -27,8 +27,8 @@ NUMBERS = (2, 4)  # short ones
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demos")
-    made = policy_demos.demonstrate(folder, NUMBERS)
-    assert [m.success for m in made] == [True, True]
+    assert policy_demos.demonstrate(folder, NUMBERS) == len(NUMBERS)
+    assert all(policy_demos.succeeded(folder, n) for n in NUMBERS)
     return folder
 
 
@@ -90,6 +90,18 @@ def test_what_was_there_is_not_made_again(demos, capsys):
     assert not policy_demos.is_complete(demos, 3)
     (demos / "arrays" / "episode_3.npz").unlink()
     assert before == {p: p.stat().st_mtime_ns for p in demos.rglob("*") if p.is_file()}
+
+
+def test_summary_counts_what_is_in_the_folder_and_adds_up_the_time(demos):
+    options = policy_demos.DemosOptions(demos=5, out=str(demos))
+    policy_demos.write_summary(demos, options, 60.0)
+    policy_demos.write_summary(demos, options, policy_demos.wall_s_of(demos) + 30.0)
+    path = demos / policy_demos.SUMMARY_FILE
+    summary = json.loads(path.read_text("utf-8"))
+    path.unlink()
+    assert (summary["demonstrations"], summary["successes"], summary["wall_s"]) == (2, 2, 90.0)
+    goals = [training_goal(training_seed(n)).text for n in NUMBERS]
+    assert summary["goals"] == {goal: goals.count(goal) for goal in goals}
 
 
 def test_bag_of_a_held_out_goal_is_refused(demos, tmp_path):

@@ -20,7 +20,8 @@ from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.commands.progress import ProgressLine
 from vla_ros.config_fields import check_fields, setting
-from vla_ros.learning.split import HELD_OUT_GOALS, training_seed
+from vla_ros.learning.split import HELD_OUT_GOALS, training_goal, training_seed
+from vla_ros.recording.episode import EPISODE_FILE
 
 _BATCH = 4
 SUMMARY_FILE = "demos.json"
@@ -38,15 +39,6 @@ class DemosOptions:
         check_fields(self)
 
 
-@dataclass(frozen=True)
-class _Made:
-    """What came of one demonstration."""
-
-    number: int
-    success: bool
-    goal: str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_options(parser.add_argument_group("what to demonstrate"), DemosOptions)
@@ -58,12 +50,12 @@ def run(namespace: argparse.Namespace) -> int:
     folder = Path(options.out)
     missing = [n for n in range(options.demos) if not is_complete(folder, n)]
     say(f"{options.demos - len(missing)} of {options.demos} demonstrations are in {folder}")
-    began, made = time.monotonic(), _demonstrate(folder, missing, options)
+    began = time.monotonic()
+    _demonstrate(folder, missing, options)
     wall_s = time.monotonic() - began
-    _write_summary(folder, options, made, wall_s)
-    failed = [m.number for m in made if not m.success]
+    failed = sum(not succeeded(folder, n) for n in missing)
     say(
-        f"{len(made)} demonstrations in {wall_s:.0f} s, {len(failed)} failed and are not trained "
+        f"{len(missing)} demonstrations in {wall_s:.0f} s, {failed} failed and are not trained "
         f"on; never asked for: {', '.join(repr(g.text) for g in HELD_OUT_GOALS)}"
     )
     return 0
@@ -82,18 +74,22 @@ def is_complete(folder: Path, number: int) -> bool:
     return has_arrays and (folder / bag_name(number) / "metadata.yaml").is_file()
 
 
-def demonstrate(folder: Path, numbers: Sequence[int]) -> list[_Made]:
-    """Perform and record some demonstrations in this process."""
+def succeeded(folder: Path, number: int) -> bool:
+    """Say whether a demonstration that is there did what it was asked for."""
+    path = folder / bag_name(number) / EPISODE_FILE
+    return bool(json.loads(path.read_text(encoding="utf-8"))["outcome"] == "success")
+
+
+def demonstrate(folder: Path, numbers: Sequence[int]) -> int:
+    """Perform and record some demonstrations in this process; return how many."""
     # Imported here: the parent needs neither MuJoCo nor OpenGL.
     import numpy as np
 
     from vla_ros.learning.dataset import cache_demonstration
     from vla_ros.learning.demo_writer import DemonstrationWriter
     from vla_ros.learning.phrases import say_goal
-    from vla_ros.learning.split import training_goal
     from vla_ros.sim.demonstration import Demonstrator
 
-    made = []
     for number in numbers:
         seed, name = training_seed(number), bag_name(number)
         goal = training_goal(seed)
@@ -111,41 +107,47 @@ def demonstrate(folder: Path, numbers: Sequence[int]) -> list[_Made]:
             writer.discard()
             raise
         cache_demonstration(path)
-        made.append(_Made(number, verdict.success, goal.text))
-    return made
+    return len(numbers)
 
 
-def _demonstrate(folder: Path, missing: Sequence[int], options: DemosOptions) -> list[_Made]:
+def _demonstrate(folder: Path, missing: Sequence[int], options: DemosOptions) -> None:
     progress = ProgressLine(options.demos, "demonstrations", options.demos - len(missing))
     batches = [missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
-    made: list[_Made] = []
+    before_s, began = wall_s_of(folder), time.monotonic()
+    write_summary(folder, options, before_s)
     # spawn: a forked child would share the parent's OpenGL state.
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(demonstrate, folder, batch) for batch in batches]
         try:
             for future in as_completed(waiting):
-                made += future.result()
-                progress.add(len(future.result()))
+                progress.add(future.result())
+                # After every batch: who is interrupted by force must not lose what it took.
+                write_summary(folder, options, before_s + time.monotonic() - began)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return made
 
 
-def _write_summary(
-    folder: Path, options: DemosOptions, made: Sequence[_Made], wall_s: float
-) -> None:
-    """Keep what the set consists of; numbers of earlier calls are added to."""
+def wall_s_of(folder: Path) -> float:
+    """Return how long earlier calls worked on a folder [s]."""
+    path = folder / SUMMARY_FILE
+    if not path.is_file():
+        return 0.0
+    return float(json.loads(path.read_text(encoding="utf-8"))["wall_s"])
+
+
+def write_summary(folder: Path, options: DemosOptions, wall_s: float) -> None:
+    """Keep what the folder consists of, counted there, and how long it took."""
     from vla_ros.sim.demonstration import EXPERT, DemonstrationConfig
 
-    path = folder / SUMMARY_FILE
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    goals = Counter(before.get("goals", {})) + Counter(m.goal for m in made if m.success)
+    there = [n for n in range(options.demos) if is_complete(folder, n)]
+    good = [n for n in there if succeeded(folder, n)]
+    goals = Counter(training_goal(training_seed(n)).text for n in good)
     config = DemonstrationConfig()
     summary = {
-        "demonstrations": options.demos,
-        "successes": before.get("successes", 0) + sum(m.success for m in made),
-        "wall_s": before.get("wall_s", 0.0) + wall_s,
+        "demonstrations": len(there),
+        "successes": len(good),
+        "wall_s": wall_s,
         "processes": options.jobs,
         "first_seed": training_seed(0),
         "last_seed": training_seed(options.demos - 1),
@@ -157,4 +159,7 @@ def _write_summary(
         "expert": dataclasses.asdict(EXPERT),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    path = folder / SUMMARY_FILE
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    temporary.replace(path)
