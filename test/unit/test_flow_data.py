@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vla_ros.learning.delays import LatencyHistogram
-from vla_ros.learning.flow_config import ScatterConfig
-from vla_ros.learning.flow_data import draw_prefix_rows, scatter
+from vla_ros.learning.flow_config import DetourConfig, ScatterConfig
+from vla_ros.learning.flow_data import draw_prefix_rows, make_detours, scatter
 
 
 def rows(n=4, seed=0):
@@ -46,3 +46,29 @@ def test_prefixes_are_as_long_as_latencies_or_any_where_none_would_do():
     assert shares[4] == pytest.approx(0.3 + anything, abs=0.02)  # 0.1 s: three rows and a bit
     assert shares[8] == pytest.approx(anything, abs=0.01)
     assert len(shares) == 9
+
+
+def test_detours_begin_at_the_reference_and_lead_back_after_the_prefix():
+    right = rows(2000)
+    n_prefix = np.full((len(right), 1), 6)
+    config = DetourConfig(detour_share=1.0, detour_m_s=0.03, return_s=0.1, slip_share=0.0)
+    found = make_detours(right, n_prefix, config, np.random.default_rng(1))
+    away = np.linalg.norm((found - right)[..., :3], axis=-1)
+    assert away[:, 0].max() == 0.0
+    assert np.sqrt(np.mean(away[:, 5] ** 2)) == pytest.approx(3**0.5 * 0.03 * 5 / 30, rel=0.05)
+    assert (np.diff(away[:, :6], axis=1) >= 0.0).all()
+    np.testing.assert_allclose(away[:, 15] / away[:, 5], np.exp(-10 / 3), rtol=1e-3)
+    np.testing.assert_array_equal(found[..., 5], right[..., 5])
+
+
+def test_detours_are_as_frequent_as_said_and_grippers_slip_within_the_prefix_alone():
+    right = rows(4000)
+    n_prefix = np.tile([[0], [4]], (2000, 1))
+    config = DetourConfig(detour_share=0.5, slip_share=0.5)
+    found = make_detours(right, n_prefix, config, np.random.default_rng(2))
+    assert np.abs(found[::2] - right[::2]).max() < 1e-6
+    is_led = np.abs(found[1::2] - right[1::2])[..., :3].max(axis=(1, 2)) > 1e-5
+    slips = found[1::2, :, 5] != right[1::2, :, 5]
+    assert is_led.mean() == pytest.approx(0.5, abs=0.05)
+    assert slips[:, 0].mean() == pytest.approx(0.25, abs=0.05)
+    assert not slips[:, 4:].any()

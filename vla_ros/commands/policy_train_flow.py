@@ -13,7 +13,12 @@ from vla_ros.commands.output import say
 from vla_ros.commands.policy_train import CHECKPOINT_FILE, TrainOptions, arrays_of, run_to_the_end
 from vla_ros.commands.progress import ProgressLine
 from vla_ros.config_fields import setting
-from vla_ros.learning.flow_config import FlowConfig, FlowTrainingConfig, ScatterConfig
+from vla_ros.learning.flow_config import (
+    DetourConfig,
+    FlowConfig,
+    FlowTrainingConfig,
+    ScatterConfig,
+)
 
 if TYPE_CHECKING:
     from vla_ros.learning.flow_training import FlowTraining
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser.add_argument_group("training"), FlowTrainingConfig)
     add_options(parser.add_argument_group("flow head"), FlowConfig)
     add_options(parser.add_argument_group("scatter of the labels"), ScatterConfig)
+    add_options(parser.add_argument_group("prefixes that lead elsewhere"), DetourConfig)
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -46,6 +52,7 @@ def run(namespace: argparse.Namespace) -> int:
         FlowTrainingConfig,
         flow=read_options(namespace, FlowConfig),
         scatter=read_options(namespace, ScatterConfig),
+        detours=read_options(namespace, DetourConfig),
     )
     run_to_the_end(_start(config, options), options, config.steps, _note)
     return 0

@@ -42,6 +42,24 @@ class ScatterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetourConfig:
+    """How prefixes lead elsewhere than they should (``flow_data.make_detours``)."""
+
+    detour_share: float = setting(0.5, "share of the chunks that do", ge=0.0, le=1.0)
+    detour_m_s: float = setting(0.03, "deviation of the speed per axis", unit="m/s", ge=0.0, le=1.0)
+    detour_rad_s: float = setting(
+        0.2, "deviation of the turning speed", unit="rad/s", ge=0.0, le=10.0
+    )
+    return_s: float = setting(0.1, "time constant of the way back", unit="s", ge=0.001, le=10.0)
+    slip_share: float = setting(
+        0.1, "share of those of which the gripper does the opposite", ge=0.0, le=1.0
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlowTrainingConfig:
     """Everything that decides what comes out, demonstrations and trained policy apart."""
 
@@ -57,6 +75,7 @@ class FlowTrainingConfig:
     threads: int = setting(2, "computing threads; another number rounds otherwise", ge=1, le=256)
     flow: FlowConfig = field(default_factory=FlowConfig)
     scatter: ScatterConfig = field(default_factory=ScatterConfig)
+    detours: DetourConfig = field(default_factory=DetourConfig)
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(frame_steps=24))
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-3))
 

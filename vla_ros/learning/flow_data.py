@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.learning.delays import LatencyHistogram
-from vla_ros.learning.flow_config import ScatterConfig
+from vla_ros.learning.flow_config import DetourConfig, ScatterConfig
 from vla_ros.learning.flow_head import MEAN, SCALE, seen_by_flow, to_model
 from vla_ros.learning.losses import run_batch
 from vla_ros.learning.model_config import ModelConfig
@@ -83,6 +83,37 @@ def scatter(rows: Array, config: ScatterConfig, random: np.random.Generator) -> 
     turn = np.arctan2(rows[..., 3:4], rows[..., 4:5])
     turn = turn * (1.0 + config.turn_share * grows * noise[..., 3:])
     return np.concatenate([moved, np.sin(turn), np.cos(turn), rows[..., 5:]], axis=-1)
+
+
+def make_detours(
+    rows: Array, n_prefix: NDArray[np.int64], config: DetourConfig, random: np.random.Generator
+) -> Array:
+    """Return actions (N, H, A) whose prefix, of n (N, 1) rows, may lead elsewhere, and back after.
+
+        p_i <- p_i + dt e min(i, n - 1) exp(-max(0, i - n + 1) dt / return_s)
+
+    and turns alike; of some, the gripper does the opposite for the length of the prefix. A prefix
+    is what an older plan is about to do, and older plans are wrong. A head that knows prefixes of
+    right plans alone goes on where a wrong one leads, and the next plan begins there.
+    """
+    dt_s = 1e-9 * CHUNK_DT_NS
+    index = np.arange(CHUNK_ROWS)[None]
+    after = np.maximum(0, index - n_prefix + 1)
+    size_s = dt_s * np.minimum(index, np.maximum(n_prefix - 1, 0))
+    size_s = (size_s * np.exp(-after * dt_s / config.return_s)).astype(np.float32)[..., None]
+    n = len(rows)
+    is_led = (random.random((n, 1, 1)) < config.detour_share).astype(np.float32)
+    noise = is_led * random.standard_normal((n, 1, 4)).astype(np.float32)
+    slips = (is_led > 0) & (random.random((n, 1, 1)) < config.slip_share)
+    moved = rows[..., :3] + config.detour_m_s * size_s * noise[..., :3]
+    turn = (
+        np.arctan2(rows[..., 3:4], rows[..., 4:5]) + config.detour_rad_s * size_s * noise[..., 3:]
+    )
+    gripper = np.where(
+        slips & (index < n_prefix)[..., None], 2 * MEAN[5] - rows[..., 5:], rows[..., 5:]
+    )
+    made = np.concatenate([moved, np.sin(turn), np.cos(turn), gripper], axis=-1)
+    return made.astype(np.float32)
 
 
 def spread_of(pool: FlowPool, config: ScatterConfig, seed: int) -> Array:

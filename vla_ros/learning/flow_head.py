@@ -40,7 +40,7 @@ SPREAD = "flow/usual"  # s on average: measured on the demonstrations, not train
 _VALUES = CHUNK_ROWS * ACTION_SIZE
 _GATES = 5 + 6 + 3
 _TIMES = 3
-_LARGEST = 10.0  # of what the network is handed
+_LINEAR = 10.0  # what the network is handed grows by its logarithm beyond
 _LEFT = 1e-3  # smallest 1 - t that is divided by
 _SEEN, _TIME = 64, 32
 _LEAST, _MOST = 0.005, 3.0  # of s
@@ -173,8 +173,8 @@ def network(p: Weights, u: Tensor, t: Tensor, n_prefix: Tensor, condition: Tenso
     """Return F (B, H, A)."""
     from torch.nn.functional import silu
 
-    # What lies far off, as a prefix of a plan that was wrong, is not taken at its word.
-    told = (_LARGEST * (u / _LARGEST).tanh()).flatten(1)
+    # What lies far off, as a prefix of a plan that was wrong, counts by its order of magnitude.
+    told = (_LINEAR * (u / _LINEAR).asinh()).flatten(1)
     clean = prefix_mask(n_prefix, u).squeeze(-1)
     times = join([t, t.square(), ((1.0 - t + 0.01) / (t + 0.01)).log()])
     # What a deviation means depends on the time: it is noise first and a way to go in the end.

@@ -15,7 +15,13 @@ import numpy as np
 from vla_ros.errors import ConfigError
 from vla_ros.learning.checkpoint import Checkpoint
 from vla_ros.learning.flow_config import FlowTrainingConfig
-from vla_ros.learning.flow_data import FlowPool, draw_prefix_rows, scatter, spread_of
+from vla_ros.learning.flow_data import (
+    FlowPool,
+    draw_prefix_rows,
+    make_detours,
+    scatter,
+    spread_of,
+)
 from vla_ros.learning.flow_head import (
     SPREAD,
     Told,
@@ -96,7 +102,8 @@ class FlowTraining:
 
         row_mm: median distance of the last row from the right one, expert_mm that of the direct
         expert; spread_mm: between two samples; ahead_mm: from a scattered way of which only the
-        first rows are given, free_mm without them; gripper: share of right answers.
+        first rows are given, free_mm without them; back_mm: from the right one after a prefix that
+        led elsewhere, led_mm how far; gripper: share of right answers.
         """
         import torch
 
@@ -109,11 +116,12 @@ class FlowTraining:
             base = torch.from_numpy(self._checks.base[:n])
             told = told_of(p, base, torch.from_numpy(self._checks.seen[:n]))
             begun = to_model(torch.from_numpy(way))[:, :_CHECK_PREFIX]
-            one, other, ahead = (
+            led = to_model(torch.from_numpy(self._led_away(right, random)))[:, :_CHECK_PREFIX]
+            one, other, ahead, back = (
                 to_actions(
                     sample(p, self.config.flow, self._noise(n, random), told, prefix)
                 ).numpy()
-                for prefix in (None, None, begun)
+                for prefix in (None, None, begun, led)
             )
             expert = to_actions(base).numpy()
         opens = (one[:, 0, 5] > 0.045) == (right[:, 0, 5] > 0.045)
@@ -123,6 +131,8 @@ class FlowTraining:
             "spread_mm": _apart_mm(one, other),
             "free_mm": _apart_mm(one, way),
             "ahead_mm": _apart_mm(ahead, way),
+            "led_mm": _apart_mm(to_actions(led).numpy(), right[:, :_CHECK_PREFIX]),
+            "back_mm": _apart_mm(back, right),
             "gripper": float(opens.mean()),
         }
 
@@ -163,9 +173,10 @@ class FlowTraining:
         random = np.random.default_rng([c.seed, number])
         chosen = random.integers(len(self._pool), size=c.batch)
         rows = scatter(self._pool.rows[chosen], c.scatter, random)
-        clean = to_model(torch.from_numpy(rows))
+        usual = to_model(torch.from_numpy(rows))
         lengths = draw_prefix_rows(c.batch, c.flow.prefix_rows_max, c.delays, random)
         n_prefix = torch.from_numpy(lengths)
+        clean = to_model(torch.from_numpy(make_detours(rows, lengths, c.detours, random)))
         t = torch.from_numpy(random.random((c.batch, 1), dtype=np.float32))
         noise = self._noise(c.batch, random)
         x = (1.0 - t).unsqueeze(-1) * noise + t.unsqueeze(-1) * clean
@@ -173,9 +184,17 @@ class FlowTraining:
         x = torch.where(is_prefix.unsqueeze(-1), clean, x)
         base = torch.from_numpy(self._pool.base[chosen])
         told = told_of(p, base, torch.from_numpy(self._pool.seen[chosen]))
-        fit = spread_error(clean, told).mean()
+        fit = spread_error(usual, told).mean()
         fixed = Told(told.base, told.spread.detach(), told.condition)
-        return {"flow": network_error(p, clean, x, t, n_prefix, fixed).square().mean(), "fit": fit}
+        # The way back from a detour may be many s long; it counts by its own length.
+        s2 = fixed.spread.square()
+        weight = s2 / (s2 + (clean - usual).square())
+        error = network_error(p, clean, x, t, n_prefix, fixed)
+        return {"flow": (weight * error.square()).mean(), "fit": fit}
+
+    def _led_away(self, right: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        always = dataclasses.replace(self.config.detours, detour_share=1.0, slip_share=0.0)
+        return make_detours(right, np.full((len(right), 1), _CHECK_PREFIX), always, random)
 
     def _noise(self, n: int, random: np.random.Generator) -> Any:
         import torch
