@@ -45,10 +45,14 @@ from vla_ros.types import ActionChunk, Latent, Observation, RobotState
 pytestmark = pytest.mark.ros
 
 ROWS, DT_NS = 16, 33_333_333
-MINUTE_NS = 60_000_000_000
+HOUR_NS = 3600 * 10**9
 OFFSET_M, OFFSET_RAD = (0.012, -0.009, 0.0), (0.0, 0.02, 0.01)  # 15 mm
 STEP_M = 1e-3 + 1e-9
-RESIDUAL = ("residual:=true", "strategy:=naive")
+# A busy machine must not look like a dead source.
+RESIDUAL = (
+    *("residual:=true", "strategy:=naive"),
+    *("residual_hold_s:=0.2", "residual_max_age_s:=2.0"),
+)
 
 
 class Still:
@@ -104,7 +108,7 @@ class Cell:
 
     def work(self) -> None:
         now_ns = core.monotonic_ns()
-        self._lease.write("policy", 1, now_ns + MINUTE_NS)
+        self._lease.write("policy", 1, now_ns + HOUR_NS)
         stamp = LatencyStamp(
             kind=StampKind.LATENT,
             clock_id=core.clock_id(),
@@ -114,8 +118,8 @@ class Cell:
             capture_oldest_ns=now_ns,
             capture_newest_ns=now_ns,
             publish_ns=now_ns,
-            soft_expire_ns=now_ns + MINUTE_NS,
-            hard_expire_ns=now_ns + MINUTE_NS,
+            soft_expire_ns=now_ns + HOUR_NS,
+            hard_expire_ns=now_ns + HOUR_NS,
         )
         self._latents.write({"nothing": np.zeros(1, np.float32)}, stamp)
         task = TaskState(status=TaskState.RUNNING, episode_id=1, instruction_id=1)

@@ -38,7 +38,8 @@ class PolicyHooks:
         frame: the base frame.
         period_s: of the loop that asks the policy.
 
-    Thread-safety: corrections come by the node's executor; all else is for the loop's thread.
+    Thread-safety: one thread, the loop's, calls ``begin_step`` and ``publish``; corrections come
+    by the node's executor, which may also call ``problem`` and ``diagnostics``.
 
     Attributes:
         policy: the fast policy with the hooks around it.
