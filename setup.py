@@ -13,6 +13,7 @@ NODES = (
     "camera_node",
     "vla_node",
     "executor_node",
+    "residual_node",
     "task_node",
     "supervisor_node",
     "recorder_node",

@@ -19,6 +19,7 @@ from vla_ros.sim.prepare import SceneFiles
 PACKAGE = "vla_ros"
 SIMULATED = "fr3"
 SCENES = ("table", "none")
+RESIDUALS = ("none", "topic", "node")
 # Started by hand, on the host that needs them.
 OPTIONAL_NODES = ("latent_bridge_node",)
 
@@ -40,6 +41,12 @@ class BringupConfig:
     policy_threads: int = setting(1, "their threads on the CPU, each", ge=1, le=64)
     strategy: str = setting(
         "timed", "how chunks are joined; docs/strategies.md", choices=strategy_names()
+    )
+    residual: str = setting(
+        "none",
+        "who corrects the fast policy: nobody, a topic of yours (residual), or residual_node (an "
+        "offset, a SpaceMouse); docs/policy-hooks.md",
+        choices=RESIDUALS,
     )
     slow_latency_ms: float = setting(
         300.0,
@@ -115,6 +122,7 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
         "slow_mode": config.slow_mode,
         "busy_threads": config.busy_threads,
     }
+    hooks: dict[str, ParameterValue] = {"residual": True} if config.residual != "none" else {}
     control: dict[str, ParameterValue] = asdict(load_robot(config.robot).control)
     control |= {"priority": config.priority, "robot": config.robot}
     nodes = [
@@ -131,13 +139,15 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
     nodes += [
         NodeSpec(
             name="executor_node",
-            parameters=prefix | policy | {"strategy": config.strategy},
+            parameters=prefix | policy | {"strategy": config.strategy} | hooks,
             nice=5,
         ),
         NodeSpec(name="camera_node", parameters=prefix | model, nice=10),
         NodeSpec(name="vla_node", parameters=prefix | policy | slow, nice=15),
         NodeSpec(name="task_node", parameters={"policy": config.policy}, nice=10),
     ]
+    if config.residual == "node":
+        nodes.append(NodeSpec(name="residual_node", nice=5))
     if config.record:
         nodes.append(NodeSpec(name="recorder_node", nice=10))
     if config.viewer:

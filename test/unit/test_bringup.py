@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from vla_ros.bringup import OPTIONAL_NODES, BringupConfig, NodeSpec, default_run_folder, nodes_for
+from vla_ros.bringup import (
+    OPTIONAL_NODES,
+    RESIDUALS,
+    BringupConfig,
+    NodeSpec,
+    default_run_folder,
+    nodes_for,
+)
 from vla_ros.errors import ConfigError
 from vla_ros.share import find_shared
 from vla_ros.sim.prepare import SceneFiles
@@ -23,7 +30,7 @@ def nodes(**settings: Any) -> dict[str, NodeSpec]:
 
 def test_every_declared_node_is_in_the_list_and_the_reverse() -> None:
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
-    known = {*nodes(), *OPTIONAL_NODES}
+    known = {*nodes(residual="node"), *OPTIONAL_NODES}
     assert known == set(re.findall(r'^    "(\w+_node)",$', setup, flags=re.MULTILINE))
 
 
@@ -59,6 +66,15 @@ def test_latency_settings_reach_the_slow_node() -> None:
     assert parameters["slow_latency_ms"] == 250.0
     assert parameters["slow_mode"] == "busy"
     assert parameters["busy_threads"] == 2
+
+
+def test_hooks_are_off_unless_somebody_corrects_the_policy() -> None:
+    listed = {who: nodes(residual=who) for who in RESIDUALS}
+    assert "residual" not in listed["none"]["executor_node"].parameters
+    for who in ("topic", "node"):
+        assert listed[who]["executor_node"].parameters["residual"] is True
+    assert set(listed["topic"]) == set(listed["none"])
+    assert set(listed["node"]) - set(listed["none"]) == {"residual_node"}
 
 
 def test_settings_of_a_robot_file_reach_the_control_node(tmp_path: Path) -> None:
@@ -97,6 +113,7 @@ def test_slow_half_never_sees_the_truth_of_the_simulation() -> None:
         ("policy_provider", "tpu", "policy_provider must be one of auto, tensorrt, cuda, cpu"),
         ("slow_latency_ms", -1.0, r"slow_latency_ms must be 0\.0 to 20000\.0 ms, got -1\.0 ms"),
         ("slow_latency_ms", float("nan"), "slow_latency_ms must be"),
+        ("residual", "mine", "residual must be one of none, topic, node, got 'mine'"),
         ("slow_mode", "lazy", "slow_mode must be one of idle, busy, got 'lazy'"),
         ("busy_threads", 65, "busy_threads must be 1 to 64, got 65"),
         ("priority", "high", "priority must be one of auto, fifo, normal, got 'high'"),

@@ -14,6 +14,7 @@ from strategy_samples import random_chunk
 from vla_ros.errors import ConfigError, ShapeError
 from vla_ros.policies.hooks.chain import HookChain
 from vla_ros.policies.hooks.limiter import CommandLimiter, LimiterConfig
+from vla_ros.policies.hooks.log import N_ROW, chunk_of, from_arrays, to_arrays
 from vla_ros.policies.hooks.terms import HookedRows, moved, offsets_between
 from vla_ros.rotations import difference
 
@@ -73,3 +74,24 @@ def test_rows_within_the_limits_are_not_touched_and_far_ones_are_brought_near() 
     np.testing.assert_allclose((added + limiter.term(base, added))[:, 0], 0.03, atol=1e-12)
     with pytest.raises(ConfigError, match="box_low_m must be below"):
         LimiterConfig(box_low_m=(0.0, 0.0, 1.0), box_high_m=(1.0, 1.0, 1.0))
+
+
+def test_terms_as_arrays_and_back_give_the_command_to_the_last_bit() -> None:
+    rng = np.random.default_rng(5)
+    terms = {name: 0.01 * rng.standard_normal((8, 7)) for name in ("steering", "residual", "limit")}
+    rows = HookedRows(base=random_chunk(7, rng), **terms)
+    arrays = {name: values.ravel() for name, values in to_arrays(rows).items()}
+    again = from_arrays(arrays, rows.base.target0_ns, rows.base.dt_ns)
+    said = chunk_of(arrays["command"], rows.base.target0_ns, rows.base.dt_ns)
+    for command in (again.command, said):
+        assert command.target0_ns == 7
+        np.testing.assert_array_equal(command.positions, rows.command.positions)
+        np.testing.assert_array_equal(command.quats_xyzw, rows.command.quats_xyzw)
+        np.testing.assert_array_equal(command.gripper_width_m, rows.command.gripper_width_m)
+    with pytest.raises(ShapeError, match="residual must have 7 numbers per row, got 55"):
+        from_arrays(arrays | {"residual": arrays["residual"][:-1]}, 0, 1)
+    with pytest.raises(ShapeError, match="steering must be"):
+        from_arrays(arrays | {"steering": arrays["steering"][:7]}, 0, 1)
+    with pytest.raises(ShapeError, match="needs rows"):
+        chunk_of(np.zeros(0), 0, 1)
+    assert arrays["base"].size == 8 * N_ROW

@@ -114,6 +114,7 @@ def test_nodes_are_those_of_the_one_list(launch_file: Any) -> None:
     [
         ({"viewer": "false"}, make_config(viewer=False)),
         ({"record": "False", "port": "9001"}, make_config(record=False, port=9001)),
+        ({"residual": "node"}, make_config(residual="node")),
         ({"slow_latency_ms": "250.5"}, make_config(slow_latency_ms=250.5)),
         (
             {"slow_mode": "busy", "busy_threads": "2"},

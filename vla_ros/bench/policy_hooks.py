@@ -13,14 +13,22 @@ from vla_ros.bench.feature_cache import observation_for_bench
 from vla_ros.bench.measurement import Measurement, compared
 from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilities
 from vla_ros.chunking.strategies.denoising import guided_denoise
+from vla_ros.latency.stamp import LatencyStamp, StampKind
 from vla_ros.policies.composition.best_of import flow_sampler
 from vla_ros.policies.composition.composed_flow import ComposedFlow
 from vla_ros.policies.flow_mixture import N_COLUMNS, FlowMixturePolicy
 from vla_ros.policies.gaussian_flow import Modes
 from vla_ros.policies.hooks.chain import HookChain
 from vla_ros.policies.hooks.costs import PostCost
+from vla_ros.policies.hooks.fast_policy import HookedFastPolicy, PlainExpert
+from vla_ros.policies.hooks.limiter import CommandLimiter
+from vla_ros.policies.hooks.log import to_arrays
 from vla_ros.policies.hooks.residual import BoundedResidual
+from vla_ros.policies.hooks.residual_inbox import ResidualInbox
+from vla_ros.policies.hooks.settings import HookSettings
 from vla_ros.policies.hooks.steering import SteeredFlow
+from vla_ros.policies.hooks.terms import HookedRows
+from vla_ros.types import ActionChunk, Latent, Observation
 
 _H = 16
 _DT_NS = 33_333_333
@@ -40,16 +48,10 @@ def measure_policy_hooks(repeats: int) -> list[Measurement]:
     composed = ComposedFlow(a, b)
     steered = SteeredFlow(a, [PostCost(x_m=0.1, y_m=0.0)])
     base = guided_denoise(a, request)
-    residual = BoundedResidual()
-    chain = HookChain(residual)
+    hooked = _hooked(base, request)
 
     def one() -> object:
         return guided_denoise(a, request)
-
-    def hooked() -> object:
-        now_ns = time.monotonic_ns()
-        residual.offer(np.full(6, 0.001), now_ns, now_ns)
-        return chain.apply(base, now_ns, base).command
 
     return [
         _compare(
@@ -78,10 +80,51 @@ def measure_policy_hooks(repeats: int) -> list[Measurement]:
             hooked,
             one,
             n,
-            "residual, limiter and sum of the terms for 16 rows, at most 1 ms wanted; alternative: "
-            f"making the rows, {_POLICY}",
+            "as executor_node runs it: a correction taken, the arm shown without it, residual, "
+            "limiter, sum of the terms for 16 rows and their log as arrays, at most 1 ms wanted; "
+            f"alternative: making the rows, {_POLICY}",
         ),
     ]
+
+
+class _Ready:
+    """A fast policy whose rows are there already: what is left is the hooks."""
+
+    name = "ready"
+
+    def __init__(self, rows: ActionChunk) -> None:
+        self._rows = rows
+        self.chunk_rows, self.chunk_dt_ns = rows.horizon, rows.dt_ns
+
+    def decode(self, latent: Latent, observation: Observation, now_ns: int) -> ActionChunk:
+        return self._rows
+
+    def reset(self) -> None:
+        pass
+
+
+def _hooked(base: ActionChunk, request: InferenceRequest) -> Callable[[], object]:
+    """Return one step of hooks that are all at work."""
+    settings = HookSettings(residual=True, limiter_deviation_m=0.001)
+    config = settings.residual_config(0.01)
+    inbox = ResidualInbox(config, "base", settings.residual_max_age_s)
+    residual = BoundedResidual(config)
+    log: list[HookedRows] = []
+    chain = HookChain(residual, CommandLimiter(settings.limiter_config()), log.append)
+    policy = HookedFastPolicy(PlainExpert(_Ready(base)), chain)
+    latent = Latent(tensors={}, stamp=LatencyStamp(kind=StampKind.LATENT))
+
+    def step() -> object:
+        now_ns = time.monotonic_ns()
+        log.clear()
+        inbox.put(np.full(6, 0.005), "base", now_ns, now_ns)
+        newest = inbox.take()
+        if newest is not None:
+            residual.offer(*newest, now_ns)
+        policy.decode_request(latent, request, now_ns)
+        return [to_arrays(rows) for rows in log]
+
+    return step
 
 
 def _policy(seed: int) -> FlowMixturePolicy:

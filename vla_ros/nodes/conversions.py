@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from geometry_msgs.msg import Pose, TransformStamped
+from geometry_msgs.msg import Pose, TransformStamped, Twist
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vla_ros_msgs.msg import LatencyStamp as LatencyStampMsg
@@ -110,6 +110,20 @@ def pose_to_msg(position: Iterable[float], quat_xyzw: Iterable[float]) -> Pose:
     p.x, p.y, p.z = (float(v) for v in position)
     q.x, q.y, q.z, q.w = (float(v) for v in quat_xyzw)
     return message
+
+
+def twist_to_msg(values: Iterable[float]) -> Twist:
+    """Return six numbers, linear first, as a Twist."""
+    message = Twist()
+    v, w = message.linear, message.angular
+    v.x, v.y, v.z, w.x, w.y, w.z = (float(x) for x in values)
+    return message
+
+
+def twist_from_msg(message: Twist) -> NDArray[np.float64]:
+    """Return the numbers (6,) of a Twist, linear first."""
+    v, w = message.linear, message.angular
+    return np.array([v.x, v.y, v.z, w.x, w.y, w.z])
 
 
 def transform_to_msg(transform: LinkTransform, stamp: Any) -> TransformStamped:

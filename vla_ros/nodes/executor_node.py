@@ -14,7 +14,7 @@ import vla_ros_core as core
 from vla_ros.chunking.executor import ChunkExecutor, StepResult
 from vla_ros.chunking.strategies.registry import negotiate, strategy_names
 from vla_ros.clock import NS_PER_MS, NS_PER_S
-from vla_ros.config_fields import check_fields, setting
+from vla_ros.config_fields import setting
 from vla_ros.control.segments import write_segment
 from vla_ros.control.state import StateReader
 from vla_ros.errors import ShapeError, StaleDataError
@@ -25,10 +25,12 @@ from vla_ros.latency.stamp import LatencyStamp
 from vla_ros.nodes.base import LATCHED, NodeHealth, VlaNode, run_node
 from vla_ros.nodes.conversions import pose_to_msg, stamp_to_msg
 from vla_ros.nodes.loop import RateLoop
+from vla_ros.nodes.policy_hooks import PolicyHooks
 from vla_ros.nodes.policy_runner import PolicyRunner
 from vla_ros.nodes.rings import FrameReader, RingReader
 from vla_ros.policies.base import LooksAtCameras
 from vla_ros.policies.diagnostics import diagnostics_of
+from vla_ros.policies.hooks.settings import HookSettings
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import (
     ALLOWED,
@@ -45,8 +47,8 @@ _REOPEN_AFTER_NS = NS_PER_S
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExecutorNodeConfig:
-    """Parameters of the executor node."""
+class ExecutorNodeConfig(HookSettings):
+    """Parameters of the executor node; those of the hooks come from ``HookSettings``."""
 
     shm_prefix: str = setting("vla_ros.fr3", "prefix of the shared memory", read_only=True)
     base_frame: str = setting("fr3_link0", "frame the rows are expressed in", read_only=True)
@@ -72,7 +74,7 @@ class ExecutorNodeConfig:
     rate_hz: float = setting(30.0, "chunks per second", unit="Hz", ge=1.0, le=200.0, read_only=True)
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         resolve_policy_name(self.policy)
 
 
@@ -102,6 +104,12 @@ class ExecutorNode(VlaNode):
             config.policy_load_limit_s,
         )
         self._policy = make_fast_policy(config.policy, self._runner.runtime)
+        self._hooks: PolicyHooks | None = None
+        if config.has_hooks:
+            self._hooks = PolicyHooks(
+                self, config, self._policy, config.base_frame, 1.0 / config.rate_hz
+            )
+            self._policy = self._hooks.policy
         self._executor = ChunkExecutor(self._policy, self._buffer)
         cameras = self._policy.cameras if isinstance(self._policy, LooksAtCameras) else ()
         self._frames = FrameReader(config.shm_prefix, cameras)
@@ -147,8 +155,15 @@ class ExecutorNode(VlaNode):
         chunks = self._executor.committer.admission.counts
         values |= {f"chunks: {a.value}": n for a, n in chunks.items()}
         values |= diagnostics_of(self._policy)
-        if self._task.status == TaskState.RUNNING and self._last.segment is None:
+        if self._hooks is not None:
+            values |= self._hooks.diagnostics()
+        if self._task.status != TaskState.RUNNING:
+            return NodeHealth.ok("running", values)
+        if self._last.segment is None:
             return NodeHealth.warn(f"starved: {self._last.starved_reason}", values)
+        problem = "" if self._hooks is None else self._hooks.problem(core.monotonic_ns())
+        if problem:
+            return NodeHealth.warn(problem, values)
         return NodeHealth.ok("running", values)
 
     def _on_task(self, task: TaskState) -> None:
@@ -170,10 +185,12 @@ class ExecutorNode(VlaNode):
         self._last = self._decide(now_ns, task)
         if self._last.segment is None:
             self._counts["starved"] += 1
-            return
-        self._commit(self._last.segment)
-        self._chunk_times_ns.append(now_ns)
-        self._publish_chunk(self._last, now_ns)
+        else:
+            self._commit(self._last.segment)
+            self._chunk_times_ns.append(now_ns)
+            self._publish_chunk(self._last, now_ns)
+        if self._hooks is not None:
+            self._hooks.publish(now_ns)
 
     def _change_task(self, context: BufferContext, now_ns: int) -> None:
         rest = self._executor.set_context(context, now_ns, self._state.latest())
@@ -189,6 +206,8 @@ class ExecutorNode(VlaNode):
         except StaleDataError as error:
             self._state.reopen()
             return StepResult(starved_reason=str(error))
+        if self._hooks is not None:
+            self._hooks.begin_step(now_ns)
         return self._executor.step(now_ns, state, task.instruction, lease[1], self._frames.latest())
 
     def _take_latent(self, now_ns: int) -> None:

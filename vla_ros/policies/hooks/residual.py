@@ -23,7 +23,7 @@ from vla_ros.config_fields import check_fields, setting
 
 Array = NDArray[np.float64]
 
-_FUTURE_NS = 5 * NS_PER_MS
+FUTURE_NS = 5 * NS_PER_MS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class BoundedResidual:
             return "shape"
         if not np.isfinite(value).all():
             return "not finite"
-        if made_ns > now_ns + _FUTURE_NS:
+        if made_ns > now_ns + FUTURE_NS:
             return "from the future"
         if self._value_ns is not None and made_ns < self._value_ns:
             return "out of order"

@@ -11,6 +11,7 @@ executed, to the last bit.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class HookedRows:
         """Sum of the terms (H, 7)."""
         return self.steering + self.residual + self.limit
 
-    @property
+    @cached_property  # asked for by the executor, then by the log
     def command(self) -> ActionChunk:
         """The rows to execute."""
         return moved(self.base, self.added)
