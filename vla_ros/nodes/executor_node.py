@@ -28,7 +28,7 @@ from vla_ros.nodes.loop import RateLoop
 from vla_ros.nodes.policy_runner import PolicyRunner
 from vla_ros.nodes.rings import FrameReader, RingReader
 from vla_ros.policies.base import LooksAtCameras
-from vla_ros.policies.diagnostics import diagnostics_of
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import (
     ALLOWED,
@@ -149,6 +149,9 @@ class ExecutorNode(VlaNode):
         values |= diagnostics_of(self._policy)
         if self._task.status == TaskState.RUNNING and self._last.segment is None:
             return NodeHealth.warn(f"starved: {self._last.starved_reason}", values)
+        alarm = alarm_of(self._policy)
+        if alarm:
+            return NodeHealth.warn(alarm, values)
         return NodeHealth.ok("running", values)
 
     def _on_task(self, task: TaskState) -> None:
