@@ -95,7 +95,7 @@ def test_with_both_killed_there_is_an_error(servers) -> None:
     there = composed_of(servers)
     for server in servers:
         server.kill()
-    with pytest.raises(PolicyError, match="no policy is left; obstacle: .*; goal: "):
+    with pytest.raises(PolicyError, match=r"no policy is left; obstacle: .*; goal: "):
         guided_denoise(there, request_of())
 
 

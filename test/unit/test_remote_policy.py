@@ -23,6 +23,7 @@ from vla_ros.policies.conformance.checks import CHECKS
 from vla_ros.policies.conformance.subject import Subject
 from vla_ros.policies.conformance.suite import check_backend
 from vla_ros.policies.registry import make_fast_policy, make_slow_policy, resolve_policy_name
+from vla_ros.policies.remote import link
 from vla_ros.policies.remote.client import (
     Asker,
     RemoteChunkPolicy,
@@ -40,6 +41,7 @@ from vla_ros.policies.remote.messages import (
     put_request,
 )
 from vla_ros.policies.remote.server import PolicyServer
+from vla_ros.policies.remote.service_address import ServiceAddress, parse_service
 from vla_ros.policies.timing import CallTiming
 
 assert READY
@@ -248,6 +250,27 @@ def test_addresses() -> None:
     assert resolve_policy_name("remote:unix:/tmp/x") == "remote:unix:/tmp/x"
     with pytest.raises(ConfigError, match="address"):
         resolve_policy_name("remote:nowhere")
+
+
+def test_addresses_of_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_service("ros:/a/b@7") == ServiceAddress("/a/b", 7)
+    assert parse_service("ros:/policy", {}) == ServiceAddress("/policy", 0)
+    assert parse_service("ros:/policy", {"ROS_DOMAIN_ID": "12"}).domain == 12
+    # A run has a domain of its own: its processes are told that of whoever named the policy.
+    monkeypatch.setenv("ROS_DOMAIN_ID", "12")
+    assert resolve_policy_name("remote:ros:/policy") == "remote:ros:/policy@12"
+    for wrong in ("ros:", "ros:policy", "ros:/", "ros:/a//b", "ros:/1a", "ros:/a b"):
+        with pytest.raises(ConfigError, match="ros:/<name>"):
+            resolve_policy_name(f"remote:{wrong}")
+    for wrong in ("ros:/a@", "ros:/a@-1", "ros:/a@233", "ros:/a@x", "ros:/a@" + "1" * 5000):
+        with pytest.raises(ConfigError, match="0 to 232"):
+            parse_service(wrong)
+
+
+def test_a_service_without_ros_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_openers", {})
+    with pytest.raises(ConfigError, match="register_links"):
+        make_slow_policy("remote:ros:/policy")
 
 
 def test_a_left_over_socket_is_replaced_and_a_living_server_is_not(tmp_path) -> None:
