@@ -12,22 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from policy_stubs import (
-    DECODERS,
-    BlobSlow,
-    ImageActionPolicy,
-)
+from composition_samples import parents, table_of
+from policy_stubs import DECODERS, BlobSlow, ImageActionPolicy, observations
 
 from vla_ros.chunking.strategies.base import InferenceRequest
 from vla_ros.policies.base import Tensors
-from vla_ros.policies.conformance.subject import SplitBackend, WholeBackend
-from vla_ros.policies.remote.link import listen
+from vla_ros.policies.conformance.execution import execute_split, execute_whole
+from vla_ros.policies.conformance.subject import SplitBackend, Subject, WholeBackend
+from vla_ros.policies.remote.client import RemoteChunkPolicy, RemoteFastPolicy, RemoteSlowPolicy
+from vla_ros.policies.remote.link import is_service, listen
 from vla_ros.policies.remote.server import PolicyServer, serve
+from vla_ros.policies.remote.service_address import parse_service
 from vla_ros.types import ActionChunk, Observation
 
 READY = "ready"
 SMALL_MS, LARGE_MS = 8, 150
 SLOW_CALL_S = 0.3
+PARENTS = ("obstacle", "goal")  # flow policies that know one of these
+SEED = 3
 
 
 class NamedSlow(BlobSlow):
@@ -70,6 +72,8 @@ def server_of(kind: str) -> PolicyServer:
         return PolicyServer(slow=NamedSlow("large", LARGE_MS), now_ns=clock)
     if kind == "echo":
         return PolicyServer(slow=Echo(), now_ns=clock)
+    if kind in PARENTS:
+        return PolicyServer(flow=parents(table_of(SEED), SEED)[PARENTS.index(kind)], now_ns=clock)
     if kind == "late":
         return PolicyServer(chunk=SlowWhole(), now_ns=clock)
     subject = DECODERS[kind]
@@ -77,6 +81,27 @@ def server_of(kind: str) -> PolicyServer:
         return PolicyServer(chunk=subject.make(), now_ns=clock)
     assert isinstance(subject, SplitBackend)
     return PolicyServer(slow=subject.make_slow(), fast=subject.make_fast(), now_ns=clock)
+
+
+def remote(local: Subject, address: str) -> Subject:
+    """The backend behind its server; every connection has instances of its own."""
+    if isinstance(local, WholeBackend):
+        return WholeBackend(f"remote {local.name}", lambda: RemoteChunkPolicy(address))
+    return SplitBackend(
+        f"remote {local.name}",
+        lambda: RemoteSlowPolicy(address),
+        lambda: RemoteFastPolicy(address, limit_s=10.0),
+    )
+
+
+def rows_of(subject: Subject) -> list[np.ndarray]:
+    """What the executor commits."""
+    if isinstance(subject, WholeBackend):
+        result = execute_whole(subject.make(), observations())
+    else:
+        result = execute_split(subject.make_slow(), subject.make_fast(), observations())
+    assert result.refusals == []
+    return [np.hstack([s.positions, s.quats_xyzw, s.twists_base]) for s in result.segments]
 
 
 @dataclass
@@ -118,9 +143,23 @@ def limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 
 
-if __name__ == "__main__":
+def say_ready() -> None:
+    sys.stdout.write(READY + "\n")
+    sys.stdout.flush()
+
+
+def main(kind: str, address: str) -> None:
+    if is_service(address):
+        from vla_ros.nodes.policy_service import serve_by_service
+
+        # Its middleware sets more address space aside than it uses: no limit here.
+        serve_by_service(server_of(kind), parse_service(address), lambda: False, say_ready)
+        return
     limit_resources()
-    with listen(sys.argv[2]) as listener:
-        sys.stdout.write(READY + "\n")
-        sys.stdout.flush()
-        serve(lambda: server_of(sys.argv[1]), listener, lambda: False)
+    with listen(address) as listener:
+        say_ready()
+        serve(lambda: server_of(kind), listener, lambda: False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

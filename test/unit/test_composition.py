@@ -178,6 +178,33 @@ def test_a_lone_parent_that_dies_is_replaced_too() -> None:
     assert same(guided_denoise(composed, request_of(2)), guided_denoise(b, request_of(2)))
 
 
+@pytest.mark.parametrize("method", ["noise", "from_model"])
+def test_a_leader_that_cannot_even_begin_or_end_is_left_too(method: str) -> None:
+    a, b = parents(table_of(3), 3)
+    broken = Failing(a, 99, None)
+
+    def fail(*arguments: object) -> None:
+        raise PolicyError("gone")
+
+    setattr(broken, method, fail)
+    composed = ComposedFlow(broken, b)
+    first = guided_denoise(composed, request_of())
+    assert np.isfinite(first.positions).all()
+    assert composed.alarm == "a is not asked any more: gone; b is the policy"
+    if method == "noise":
+        assert same(first, guided_denoise(b, request_of()))
+    assert same(guided_denoise(composed, request_of(2)), guided_denoise(b, request_of(2)))
+
+
+def test_noise_that_is_not_finite_costs_its_maker_alone() -> None:
+    a, b = parents(table_of(3), 3)
+    broken = Failing(a, 99, None)
+    broken.noise = lambda request: a.noise(request) * np.nan
+    composed = ComposedFlow(broken, b)
+    assert same(guided_denoise(composed, request_of()), guided_denoise(b, request_of()))
+    assert list(composed.lost) == ["a"]
+
+
 def test_with_nobody_left_there_is_an_error_until_they_are_revived() -> None:
     a, b = parents(table_of(3), 3)
     fail_a, fail_b = (Failing(p, 1, PolicyError("gone")) for p in (a, b))

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_link import FakeLink
 from policy_stubs import CAMERA, DECODERS, SAMPLES, BlobSlow, observations
-from served_policies import READY, ServerProcess
+from served_policies import READY, ServerProcess, remote, rows_of
 from test_policy_around import LATENT, AbleFast, prefix_of, request
 
 from vla_ros.chunking.strategies.base import Guidance
 from vla_ros.clock import ManualClock
 from vla_ros.errors import ConfigError, InstructionError, PolicyError, PolicyTimeoutError
 from vla_ros.policies.conformance.checks import CHECKS
-from vla_ros.policies.conformance.execution import execute_split, execute_whole
-from vla_ros.policies.conformance.subject import SplitBackend, Subject, WholeBackend
+from vla_ros.policies.conformance.subject import Subject
 from vla_ros.policies.conformance.suite import check_backend
 from vla_ros.policies.registry import make_fast_policy, make_slow_policy, resolve_policy_name
+from vla_ros.policies.remote import link
 from vla_ros.policies.remote.client import (
     Asker,
     RemoteChunkPolicy,
@@ -40,6 +41,7 @@ from vla_ros.policies.remote.messages import (
     put_request,
 )
 from vla_ros.policies.remote.server import PolicyServer
+from vla_ros.policies.remote.service_address import ServiceAddress, parse_service
 from vla_ros.policies.timing import CallTiming
 
 assert READY
@@ -51,17 +53,6 @@ def free_address(kind: str, folder: Path) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"tcp:127.0.0.1:{probe.getsockname()[1]}"
-
-
-def remote(local: Subject, address: str) -> Subject:
-    """The backend behind its server; every connection has instances of its own."""
-    if isinstance(local, WholeBackend):
-        return WholeBackend(f"remote {local.name}", lambda: RemoteChunkPolicy(address))
-    return SplitBackend(
-        f"remote {local.name}",
-        lambda: RemoteSlowPolicy(address),
-        lambda: RemoteFastPolicy(address, limit_s=10.0),
-    )
 
 
 @pytest.fixture(scope="module", params=DECODERS)
@@ -76,16 +67,6 @@ def test_every_decoder_passes_every_check_behind_a_socket(served, check: str) ->
     local, address = served
     report = check_backend(remote(local, address), SAMPLES, only=[check])
     assert report.passed, report.text()
-
-
-def rows_of(subject: Subject) -> list[np.ndarray]:
-    """What the executor commits."""
-    if isinstance(subject, WholeBackend):
-        result = execute_whole(subject.make(), observations())
-    else:
-        result = execute_split(subject.make_slow(), subject.make_fast(), observations())
-    assert result.refusals == []
-    return [np.hstack([s.positions, s.quats_xyzw, s.twists_base]) for s in result.segments]
 
 
 def test_actions_are_the_same_to_the_last_bit(served) -> None:
@@ -150,36 +131,6 @@ def test_an_answer_that_comes_too_late_is_never_read(tmp_path) -> None:
         patient = RemoteChunkPolicy(address, limit_s=30.0)
         later = replace(asked, target0_ns=asked.target0_ns + 1_000_000)
         assert patient.infer(later)[0].target0_ns == later.target0_ns
-
-
-class FakeLink:
-    """A link in this thread, to a server or to what a test hands it."""
-
-    def __init__(self, server: PolicyServer, clock: ManualClock) -> None:
-        self.server, self.clock = server, clock
-        self.is_closed, self.is_deaf, self.number_offset = False, False, 0
-        self._answers: list[bytes] = []
-        self.is_open = True
-
-    def send(self, data: bytes) -> None:
-        if self.is_deaf:
-            return
-        question = Message.from_bytes(data)
-        answer = self.server.answer(question)
-        number = {"number": question.values["number"] + self.number_offset}
-        self.clock.advance(2_000_000)
-        reply = Message(answer.kind, {**answer.values, **number}, answer.tensors)
-        self._answers.append(reply.to_bytes())
-
-    def receive(self, wait_s: float) -> bytearray | None:
-        if not self._answers:
-            self.clock.advance(round(wait_s * 1e9))
-            return None
-        return bytearray(self._answers.pop(0))
-
-    def close(self) -> None:
-        self.is_closed = True
-        self._answers.clear()
 
 
 def test_the_way_counts_as_waiting_and_the_policys_own_times_stay() -> None:
@@ -299,6 +250,27 @@ def test_addresses() -> None:
     assert resolve_policy_name("remote:unix:/tmp/x") == "remote:unix:/tmp/x"
     with pytest.raises(ConfigError, match="address"):
         resolve_policy_name("remote:nowhere")
+
+
+def test_addresses_of_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_service("ros:/a/b@7") == ServiceAddress("/a/b", 7)
+    assert parse_service("ros:/policy", {}) == ServiceAddress("/policy", 0)
+    assert parse_service("ros:/policy", {"ROS_DOMAIN_ID": "12"}).domain == 12
+    # A run has a domain of its own: its processes are told that of whoever named the policy.
+    monkeypatch.setenv("ROS_DOMAIN_ID", "12")
+    assert resolve_policy_name("remote:ros:/policy") == "remote:ros:/policy@12"
+    for wrong in ("ros:", "ros:policy", "ros:/", "ros:/a//b", "ros:/1a", "ros:/a b"):
+        with pytest.raises(ConfigError, match="ros:/<name>"):
+            resolve_policy_name(f"remote:{wrong}")
+    for wrong in ("ros:/a@", "ros:/a@-1", "ros:/a@233", "ros:/a@x", "ros:/a@" + "1" * 5000):
+        with pytest.raises(ConfigError, match="0 to 232"):
+            parse_service(wrong)
+
+
+def test_a_service_without_ros_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_openers", {})
+    with pytest.raises(ConfigError, match="register_links"):
+        make_slow_policy("remote:ros:/policy")
 
 
 def test_a_left_over_socket_is_replaced_and_a_living_server_is_not(tmp_path) -> None:

@@ -34,16 +34,14 @@ _H = 16
 _DT_NS = 33_333_333
 _K = 16
 _CALLS = 200
-_POLICY = "a flow policy in closed form, two modes, 16 rows, 10 steps"
+POLICY = "a flow policy in closed form, two modes, 16 rows, 10 steps"
 
 
 def measure_policy_hooks(repeats: int) -> list[Measurement]:
     """Return the times of one chunk [ms]."""
     n = max(min(repeats, _CALLS), 10)
-    a, b = _policy(0), _policy(1)
-    request = InferenceRequest(
-        observation=observation_for_bench(), target0_ns=0, dt_ns=_DT_NS, seq=1
-    )
+    a, b = flow_for_bench(0), flow_for_bench(1)
+    request = request_for_bench(1)
     sample = flow_sampler(a)
     composed = ComposedFlow(a, b)
     steered = SteeredFlow(a, [PostCost(x_m=0.1, y_m=0.0)])
@@ -54,35 +52,35 @@ def measure_policy_hooks(repeats: int) -> list[Measurement]:
         return guided_denoise(a, request)
 
     return [
-        _compare(
+        compare(
             "policy.composed_flow",
             lambda: guided_denoise(composed, request),
             one,
             n,
-            f"a chunk of two policies, mixed at every step; alternative: of one, {_POLICY}",
+            f"a chunk of two policies, mixed at every step; alternative: of one, {POLICY}",
         ),
-        _compare(
+        compare(
             f"policy.best_of_{_K}",
             lambda: [sample(request, k) for k in range(_K)],
             one,
             max(n // 10, 10),
-            f"{_K} candidates, one after the other, without a scorer; alternative: one, {_POLICY}",
+            f"{_K} candidates, one after the other, without a scorer; alternative: one, {POLICY}",
         ),
-        _compare(
+        compare(
             "policy.steered_flow",
             lambda: guided_denoise(steered, request),
             one,
             n,
-            f"a chunk steered past a post; alternative: without, {_POLICY}",
+            f"a chunk steered past a post; alternative: without, {POLICY}",
         ),
-        _compare(
+        compare(
             "policy.hook_chain",
             hooked,
             one,
             n,
             "as executor_node runs it: a correction taken, the arm shown without it, residual, "
             "limiter, sum of the terms for 16 rows and their log as arrays, at most 1 ms wanted; "
-            f"alternative: making the rows, {_POLICY}",
+            f"alternative: making the rows, {POLICY}",
         ),
     ]
 
@@ -127,7 +125,15 @@ def _hooked(base: ActionChunk, request: InferenceRequest) -> Callable[[], object
     return step
 
 
-def _policy(seed: int) -> FlowMixturePolicy:
+def request_for_bench(seq: int) -> InferenceRequest:
+    """Return a request with an image."""
+    return InferenceRequest(
+        observation=observation_for_bench(), target0_ns=0, dt_ns=_DT_NS, seq=seq
+    )
+
+
+def flow_for_bench(seed: int) -> FlowMixturePolicy:
+    """Return a flow policy that costs little."""
     means = np.zeros((2, _H, N_COLUMNS))
     means[:, :, 0] = np.linspace(0.0, 4.0, _H)
     means[0, :, 1] = np.sin(np.linspace(0.0, np.pi, _H))
@@ -138,9 +144,10 @@ def _policy(seed: int) -> FlowMixturePolicy:
     )
 
 
-def _compare(
+def compare(
     name: str, ours: Callable[[], object], alternative: Callable[[], object], n: int, what: str
 ) -> Measurement:
+    """Return the times of two things that take turns [ms]."""
     times: tuple[list[float], list[float]] = ([], [])
     for k in range(n + 3):
         for function, taken in zip((ours, alternative), times, strict=True):

@@ -16,6 +16,7 @@ from vla_ros.bench.feature_cache import measure_feature_cache
 from vla_ros.bench.handover import measure_handovers
 from vla_ros.bench.law import N_TICKS, measure_law
 from vla_ros.bench.loop import PRIORITIES, measure_loop, plot_loop
+from vla_ros.bench.policy_composition import measure_composition
 from vla_ros.bench.policy_hooks import measure_policy_hooks
 from vla_ros.bench.policy_transport import measure_transport
 from vla_ros.bench.torch_policy import measure_torch, why_not
@@ -78,7 +79,8 @@ def run(namespace: argparse.Namespace) -> int:
         results.append(measure_recording())
         results += measure_feature_cache(options.repeats)
         results += measure_policy_hooks(options.repeats)
-        results += measure_transport(options.repeats)
+        results += measure_composition(options.repeats)
+        results += measure_transport(options.repeats, options.ros)
         lacks = why_not()
         if lacks:
             say(f"policy.*_onnx_vs_torch: skipped, {lacks}")

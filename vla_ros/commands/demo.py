@@ -18,6 +18,7 @@ from vla_ros.commands.output import say, show_progress, show_table
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
 from vla_ros.errors import ConfigError
+from vla_ros.nodes.links import register_links
 from vla_ros.policies.instruction import parse_instruction
 from vla_ros.policies.registry import make_instruction_check, verify_policy
 from vla_ros.sim.prepare import prepare_scene
@@ -93,6 +94,7 @@ def check_policy(bringup: BringupConfig, instruction: str) -> None:
     if bringup.scene == "none":
         return
     verify_policy(bringup.policy)
+    register_links()  # a policy may be served by ROS 2
     if instruction:
         make_instruction_check(bringup.policy).check_instruction(instruction)
 

@@ -21,6 +21,7 @@ from vla_ros_msgs.msg import PublisherCounts, RecordingMark, TopicCount
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.counting import CountingPublisher
+from vla_ros.nodes.links import register_links
 from vla_ros.nodes.parameters import check_change, declare_parameters
 from vla_ros.nodes.process import run_node, set_thread_nice
 from vla_ros.nodes.time_converter import TimeConverter
@@ -75,6 +76,7 @@ class VlaNode(LifecycleNode):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        register_links()
         self.incarnation = uuid.uuid4().hex[:12]
         self._publishers_counted: dict[str, CountingPublisher] = {}
         self._publishers_lock = threading.Lock()

@@ -29,7 +29,7 @@ from vla_ros.nodes.policy_hooks import PolicyHooks
 from vla_ros.nodes.policy_runner import PolicyRunner
 from vla_ros.nodes.rings import FrameReader, RingReader
 from vla_ros.policies.base import LooksAtCameras
-from vla_ros.policies.diagnostics import diagnostics_of
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.hooks.settings import HookSettings
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import (
@@ -161,7 +161,9 @@ class ExecutorNode(VlaNode):
             return NodeHealth.ok("running", values)
         if self._last.segment is None:
             return NodeHealth.warn(f"starved: {self._last.starved_reason}", values)
-        problem = "" if self._hooks is None else self._hooks.problem(core.monotonic_ns())
+        problem = alarm_of(self._policy)
+        if not problem and self._hooks is not None:
+            problem = self._hooks.problem(core.monotonic_ns())
         if problem:
             return NodeHealth.warn(problem, values)
         return NodeHealth.ok("running", values)

@@ -27,9 +27,9 @@ _MANIFEST = "manifest.yaml"
 
 
 def resolve_policy_name(name: str) -> str:
-    """Return the name of a policy, with the path of an export made absolute.
+    """Return the name of a policy, with path or domain spelled out.
 
-    Other processes, which start elsewhere, then find the same one.
+    Other processes, which start elsewhere or in a domain of their own, then find the same one.
 
     Raises:
         ConfigError: if there is no such policy.
@@ -37,10 +37,9 @@ def resolve_policy_name(name: str) -> str:
     if name == CLASSICAL:
         return name
     if name.startswith(REMOTE):
-        from vla_ros.policies.remote.link import parse_address
+        from vla_ros.policies.remote.link import resolve_address
 
-        parse_address(name.removeprefix(REMOTE))
-        return name
+        return f"{REMOTE}{resolve_address(name.removeprefix(REMOTE))}"
     folder = policy_folder(name)
     if folder is None:
         raise ConfigError(f"policy must be {ALLOWED}, got {name!r}")

@@ -13,8 +13,10 @@ lacks its search for weights.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,15 @@ from vla_ros.policies.timing import CallTiming, total_of
 from vla_ros.types import ActionChunk
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
+
+
+@runtime_checkable
+class AsksAhead(Protocol):
+    """A flow policy elsewhere, which computes while others do."""
+
+    def begin_velocity(self, x: Array, t: float, request: InferenceRequest) -> None:
+        """Ask for what the same ``velocity`` will return; raises ``PolicyError``."""
 
 
 def velocity_from_score(x: Array, t: float, score: Array) -> Array:
@@ -54,12 +65,16 @@ class _Parent:
     policy: GenerativePolicy
     lost: str = ""
 
+    def lose(self, error: PolicyError) -> None:
+        self.lost = str(error) or type(error).__name__
+
 
 class ComposedFlow:
     """A ``GenerativePolicy`` of two; ``PrefixPolicy`` if both are.
 
     A parent that fails or returns something that is not finite is not asked again until
-    ``revive``: from that denoising step on the other one is the policy.
+    ``revive``: from that denoising step on the other one is the policy. Parents in other processes
+    (``remote.flow_client``) compute at the same time.
 
     Args:
         a, b: the parents; their rows in model space must mean the same.
@@ -117,6 +132,13 @@ class ComposedFlow:
         """Why parents are not asked any more, by name."""
         return {p.name: p.lost for p in self._parents if p.lost}
 
+    @property
+    def alarm(self) -> str:
+        """Return who is not asked any more and why; empty if both are."""
+        gone = "; ".join(f"{name} is not asked any more: {why}" for name, why in self.lost.items())
+        left = [p.name for p in self._parents if not p.lost]
+        return f"{gone}; {left[0]} is the policy" if gone and left else gone
+
     def revive(self) -> None:
         """Ask both again."""
         for parent in self._parents:
@@ -128,29 +150,37 @@ class ComposedFlow:
         return total_of(timing_of(p.policy) for p in self._parents if not p.lost)
 
     def diagnostics(self) -> dict[str, float | str]:
-        """Return the weight asked for and who is not asked any more."""
-        return {"composition_weight": self._weight} | {
-            f"composition_lost_{name}": reason for name, reason in self.lost.items()
-        }
+        """Return the weight asked for, that in force and who is not asked any more."""
+        values: dict[str, float | str] = {"composition_weight": self._weight}
+        if not all(parent.lost for parent in self._parents):
+            values["composition_weight_in_force"] = self.weight_in_force
+        return values | {f"composition_lost_{name}": why for name, why in self.lost.items()}
 
     def to_model(self, rows: ActionChunk, request: InferenceRequest) -> Array:
         """Return rows in model space (H, A)."""
-        return self._leader.to_model(rows, request)
+        return self._led(lambda policy: policy.to_model(rows, request))
 
     def from_model(self, x: Array, request: InferenceRequest) -> ActionChunk:
         """Return model-space rows (H, A) as rows of the request's time grid."""
-        return self._leader.from_model(x, request)
+        return self._led(lambda policy: policy.from_model(x, request))
 
     def noise(self, request: InferenceRequest) -> Array:
         """Return the noise of ``b`` if it is alone, else that of ``a``, (H, A)."""
-        x = self._leader.noise(request)
-        if 0.0 < self.weight_in_force < 1.0 and not self._is_same_space:
-            self._check_space(x, request)
-            self._is_same_space = True
-        return x
+        while True:
+            x = self._led(lambda policy: _finite(policy.noise(request)))
+            maker = self._leader
+            if 0.0 < self.weight_in_force < 1.0 and not self._is_same_space:
+                self._check_space(x, request)
+            if self._leader is maker:
+                return x
 
     def velocity(self, x: Array, t: float, request: InferenceRequest) -> Array:
         """Return dx/dt (H, A)."""
+        for parent, _ in self._shares:
+            if isinstance(parent.policy, AsksAhead):
+                # What is wrong is said again by the question itself.
+                with contextlib.suppress(PolicyError):
+                    parent.policy.begin_velocity(x, t, request)
         return self._mixed(lambda policy: policy.velocity(x, t, request), x.shape)
 
     def velocity_vjp(self, x: Array, t: float, v: Array, request: InferenceRequest) -> Array:
@@ -174,36 +204,49 @@ class ComposedFlow:
         return self._mixed(velocity_of, x.shape)
 
     @property
-    def _leader(self) -> GenerativePolicy:
-        return self._parents[1 if self.weight_in_force == 1.0 else 0].policy
+    def _leader(self) -> _Parent:
+        return self._parents[1 if self.weight_in_force == 1.0 else 0]
+
+    @property
+    def _shares(self) -> list[tuple[_Parent, float]]:
+        """Who has a say, and how much of one."""
+        weight = self.weight_in_force
+        shares = zip(self._parents, (1.0 - weight, weight), strict=True)
+        return [(parent, share) for parent, share in shares if share > 0.0]
+
+    def _led(self, ask: Callable[[GenerativePolicy], T]) -> T:
+        """Return the answer of the leader, or of who leads when that one fails."""
+        while True:
+            leader = self._leader
+            try:
+                return ask(leader.policy)
+            except PolicyError as error:
+                leader.lose(error)
 
     def _mixed(self, ask: Callable[[GenerativePolicy], Array], shape: tuple[int, ...]) -> Array:
+        answers: dict[int, Array] = {}
         while True:
-            weight = self.weight_in_force
-            shares = [(p, s) for p, s in zip(self._parents, (1.0 - weight, weight), strict=True)]
-            answers = [(s, self._asked(p, ask, shape)) for p, s in shares if s > 0.0]
-            parts = [(s, answer) for s, answer in answers if answer is not None]
-            if len(parts) < len(answers):
-                continue  # one is lost: begin anew with the other, whose share is now 1
+            shares = self._shares
+            try:
+                for parent, _ in shares:
+                    if id(parent) not in answers:
+                        answers[id(parent)] = _finite(ask(parent.policy), shape)
+            except PolicyError as error:
+                parent.lose(error)
+                continue  # the other one's share is now 1
+            parts = [(share, answers[id(parent)]) for parent, share in shares]
             if len(parts) == 1:
                 return parts[0][1]
             return parts[0][0] * parts[0][1] + parts[1][0] * parts[1][1]
 
-    def _asked(
-        self, parent: _Parent, ask: Callable[[GenerativePolicy], Array], shape: tuple[int, ...]
-    ) -> Array | None:
-        try:
-            answer = ask(parent.policy)
-        except PolicyError as error:
-            parent.lost = str(error) or type(error).__name__
-            return None
-        if answer.shape != shape or not np.isfinite(answer).all():
-            parent.lost = f"a velocity that is not finite or not of shape {shape}"
-            return None
-        return answer
-
     def _check_space(self, x: Array, request: InferenceRequest) -> None:
-        rows = [parent.policy.from_model(x, request) for parent in self._parents]
+        rows = []
+        for parent in self._parents:
+            try:
+                rows.append(parent.policy.from_model(x, request))
+            except PolicyError as error:
+                parent.lose(error)
+                return
         pairs = (
             (rows[0].positions, rows[1].positions),
             (rows[0].quats_xyzw, rows[1].quats_xyzw),
@@ -214,3 +257,12 @@ class ComposedFlow:
                 f"rows of {self._parents[0].name} and {self._parents[1].name} mean different "
                 "things in model space, so their velocities cannot be mixed"
             )
+        self._is_same_space = True
+
+
+def _finite(array: Array, shape: tuple[int, ...] | None = None) -> Array:
+    """Return the array; raises ``PolicyError`` if it is not finite or not of that shape."""
+    if (shape is not None and array.shape != shape) or not np.isfinite(array).all():
+        wanted = "" if shape is None else f" or not of shape {shape}"
+        raise PolicyError(f"an answer that is not finite{wanted}")
+    return array

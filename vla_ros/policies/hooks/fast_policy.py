@@ -21,6 +21,7 @@ from vla_ros.chunking.strategies.denoising import guided_denoise
 from vla_ros.geometry import quat_xyzw_to_matrix, rotation_vector_to_quat
 from vla_ros.policies.around import AroundFast, answered, timing_of
 from vla_ros.policies.base import FastPolicy
+from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.hooks.chain import HookChain
 from vla_ros.policies.hooks.steering import SteeredFlow, SteeringConfig, SteeringCost
 from vla_ros.policies.timing import CallTiming
@@ -116,7 +117,17 @@ class FlowExpert(_Decoding):
             horizon=chunk_rows, dt_ns=chunk_dt_ns, is_guided=True, has_split_latent=True
         )
         self.last_timing: CallTiming | None = None
+        self._flow: GenerativePolicy | None = None
         self._seq = 0
+
+    @property
+    def alarm(self) -> str:
+        """What the policy of the last call says is wrong with it."""
+        return alarm_of(self._flow)
+
+    def diagnostics(self) -> dict[str, float | str]:
+        """Return what the policy of the last call says of itself."""
+        return diagnostics_of(self._flow)
 
     def rows(
         self, latent: Latent, observation: Observation, now_ns: int
@@ -137,7 +148,7 @@ class FlowExpert(_Decoding):
 
     def _answer(self, latent: Latent, request: InferenceRequest) -> Candidate:
         self._seq += 1
-        flow = self._flow_of(latent)
+        flow = self._flow = self._flow_of(latent)
         # Numbers of our own: those of a strategy go on after a reset, and so would the noise.
         request = replace(request, seq=self._seq)
         base, steered = guided_denoise(flow, request), None

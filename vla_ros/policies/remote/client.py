@@ -20,7 +20,7 @@ from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilitie
 from vla_ros.clock import NS_PER_S
 from vla_ros.errors import PolicyError, PolicyTimeoutError, VlaRosError
 from vla_ros.policies.base import Tensors
-from vla_ros.policies.remote.link import Link, SocketLink
+from vla_ros.policies.remote.link import Link, open_link
 from vla_ros.policies.remote.messages import (
     Message,
     get_chunks,
@@ -47,6 +47,7 @@ class Asker:
         last_timing: of the last answer; what is not the server's own time is waiting.
         transport_ns: that part of it [ns].
         about: what the policy said of itself with it.
+        losses: how often the server was given up; what it was told before is forgotten.
 
     Thread-safety: one thread.
     """
@@ -65,6 +66,12 @@ class Asker:
         self.last_timing: CallTiming | None = None
         self.transport_ns = 0
         self.about: Mapping[str, Any] = {}
+        self.losses = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the server that was described is still there, as far as can be seen."""
+        return self._is_known and self._link.is_open
 
     def describe(self) -> Mapping[str, Any]:
         """Return what the server says of the policy."""
@@ -82,6 +89,12 @@ class Asker:
             PolicyTimeoutError: if it takes too long.
         """
         self.begin(kind, values, tensors)
+        return self.wait()
+
+    def wait(self) -> Message:
+        """Return the answer to what was begun; errors are those of ``ask``."""
+        if self._asked_ns is None:
+            raise PolicyError("nothing was asked")
         while True:
             answer = self.poll(wait_s=max(0.0, (self._limit_ns - self._waited_ns()) / NS_PER_S))
             if answer is not None:
@@ -167,6 +180,7 @@ class Asker:
 
     def _lose(self) -> None:
         self._asked_ns, self._is_known = None, False
+        self.losses += 1
         self._todo.clear()
         self._link.close()
 
@@ -174,13 +188,13 @@ class Asker:
         return 0 if self._asked_ns is None else self._now_ns() - self._asked_ns
 
 
-class _Remote:
-    """What the halves have in common: all that the server says of its policy."""
+class RemotePart:
+    """What all parts have in common: what the server says of its policy."""
 
     part = ""
 
     def __init__(self, link: Link | str, limit_s: float) -> None:
-        way = SocketLink(None, link) if isinstance(link, str) else link
+        way = open_link(link) if isinstance(link, str) else link
         self._asker = Asker(way, self.part, limit_s)
         described = self._asker.describe()
         self.name = f"remote({described['name']})"
@@ -229,7 +243,7 @@ class _Remote:
         self._asker.ask("check", {"instruction": instruction}, {})
 
 
-class RemoteSlowPolicy(_Remote):
+class RemoteSlowPolicy(RemotePart):
     """A ``SlowPolicy`` behind a server.
 
     Args:
@@ -251,7 +265,7 @@ class RemoteSlowPolicy(_Remote):
         return _own(self._asker.ask("encode", *put_observation(observation)))
 
 
-class RemoteFastPolicy(_Remote):
+class RemoteFastPolicy(RemotePart):
     """A ``FastPolicy`` behind a server; see ``RemoteSlowPolicy``."""
 
     part = FAST
@@ -277,10 +291,10 @@ class RemoteFastPolicy(_Remote):
     def _ask(
         self, kind: str, latent: Latent, values: Mapping[str, Any], tensors: Tensors
     ) -> tuple[ActionChunk, ...]:
-        return _chunks(self._asker.ask(kind, values, {**tensors, **put_latent(latent)}))
+        return chunks_of(self._asker.ask(kind, values, {**tensors, **put_latent(latent)}))
 
 
-class RemoteChunkPolicy(_Remote):
+class RemoteChunkPolicy(RemotePart):
     """A ``ChunkPolicy`` behind a server; see ``RemoteSlowPolicy``."""
 
     part = CHUNK
@@ -290,7 +304,7 @@ class RemoteChunkPolicy(_Remote):
 
     def infer(self, request: InferenceRequest) -> tuple[ActionChunk, ...]:
         """Return chunks, the best one first."""
-        return _chunks(self._asker.ask("infer", *put_request(request)))
+        return chunks_of(self._asker.ask("infer", *put_request(request)))
 
 
 class RemoteBackend:
@@ -335,7 +349,8 @@ def _own(answer: Message) -> Tensors:
     return {name: np.array(value) for name, value in answer.tensors.items()}
 
 
-def _chunks(answer: Message) -> tuple[ActionChunk, ...]:
+def chunks_of(answer: Message) -> tuple[ActionChunk, ...]:
+    """Return the chunks of an answer; raises ``PolicyError`` if it has none."""
     try:
         return get_chunks(answer.values["chunks"], answer.tensors)
     except (KeyError, TypeError, ValueError) as error:

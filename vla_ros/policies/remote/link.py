@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes to a policy server and back, by a socket: of this machine (a path), or by TCP.
+"""Bytes to a policy server and back: by a socket of this machine (a path), by TCP, or otherwise.
 
-A message is its length (8 bytes, little endian) and its bytes. There is no encryption and no
-password: a path is guarded by the permissions of its folder, TCP listens on 127.0.0.1 unless told
-otherwise.
+By a socket a message is its length (8 bytes, little endian) and its bytes. There is no encryption
+and no password: a path is guarded by the permissions of its folder, TCP listens on 127.0.0.1 unless
+told otherwise. Other ways are registered by those who know them (``register_link``): ROS 2 services
+by ``vla_ros.nodes``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from vla_ros.errors import ConfigError, PolicyError
+from vla_ros.policies.remote.service_address import SERVICE, parse_service
 
 LARGEST_BYTES = 256 << 20
 _LENGTH = struct.Struct("<Q")
@@ -42,6 +45,46 @@ class Link(Protocol):
 
 
 Address = tuple[socket.AddressFamily, "str | tuple[str, int]"]
+_openers: dict[str, Callable[[str], Link]] = {}
+
+
+def register_link(kind: str, opener: Callable[[str], Link]) -> None:
+    """Have addresses ``<kind>:...`` opened by ``opener``."""
+    _openers[kind] = opener
+
+
+def open_link(address: str) -> Link:
+    """Return the way to a server; the first ``send`` goes there.
+
+    Raises:
+        ConfigError: if it is no address, or of a kind that nobody here knows the way to.
+    """
+    address = resolve_address(address)
+    if not is_service(address):
+        return SocketLink(None, address)
+    if SERVICE not in _openers:
+        raise ConfigError(
+            f"{address}: services need ROS 2 and vla_ros.nodes.links.register_links(), which nodes "
+            "and the command line call"
+        )
+    return _openers[SERVICE](address)
+
+
+def is_service(address: str) -> bool:
+    """Say whether an address is one of a ROS 2 service."""
+    return address.startswith(f"{SERVICE}:")
+
+
+def resolve_address(text: str) -> str:
+    """Return an address that other processes understand as this one does; a domain is named.
+
+    Raises:
+        ConfigError: if it is no address.
+    """
+    if is_service(text):
+        return str(parse_service(text))
+    parse_address(text)
+    return text
 
 
 def parse_address(text: str) -> Address:
@@ -56,7 +99,9 @@ def parse_address(text: str) -> Address:
     host, _, port = rest.rpartition(":")
     if kind == "tcp" and host and port.isdigit() and int(port) < 1 << 16:
         return socket.AF_INET, (host, int(port))
-    raise ConfigError(f"address must be unix:<path> or tcp:<host>:<port>, got {text!r}")
+    raise ConfigError(
+        f"address must be unix:<path>, tcp:<host>:<port> or ros:/<service>, got {text!r}"
+    )
 
 
 class SocketLink:
@@ -131,9 +176,11 @@ class SocketLink:
         if len(self._received) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._received)
-        if length > LARGEST_BYTES:
+        try:
+            check_length(length)
+        except PolicyError:
             self.close()
-            raise PolicyError(f"a message of {length} bytes, at most {LARGEST_BYTES} allowed")
+            raise
         end = _LENGTH.size + length
         if len(self._received) < end:
             return None
@@ -151,6 +198,12 @@ class SocketLink:
             connection.close()
             raise PolicyError(f"no policy server at {self._address}: {error}") from error
         return _set_up(connection)
+
+
+def check_length(n_bytes: int) -> None:
+    """Raise ``PolicyError`` if a message is longer than any may be."""
+    if n_bytes > LARGEST_BYTES:
+        raise PolicyError(f"a message of {n_bytes} bytes, at most {LARGEST_BYTES} allowed")
 
 
 def listen(address: str) -> socket.socket:

@@ -30,6 +30,7 @@ from vla_ros.types import (
     RobotState,
 )
 
+STAMP = "stamp"  # tensor of a latent's stamp
 _TEXT = "text"
 _STATE_ARRAYS = ("q", "dq", "tau", "T_base_ee", "twist_base", "T_base_ref", "twist_ref_base")
 _STATE_NUMBERS = ("seq", "tick_ns", "mode", "gripper_width_m", "gripper_target_m")
@@ -65,7 +66,7 @@ class Message:
             tensors = decode_tensors(data)
             text = json.loads(tensors.pop(_TEXT).tobytes().decode())
             return cls(str(text["kind"]), dict(text["values"]), tensors)
-        except (ShapeError, KeyError, TypeError, ValueError) as error:
+        except (ShapeError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise PolicyError(f"not a message of a policy: {error}") from error
 
 
@@ -123,13 +124,13 @@ def get_observation(values: Mapping[str, Any], tensors: Mapping[str, Any]) -> Ob
 def put_latent(latent: Latent) -> Tensors:
     """Return a latent, with its stamp, as tensors."""
     tensors: Tensors = {f"latent/{n}": np.asarray(v) for n, v in latent.tensors.items()}
-    tensors["stamp"] = np.frombuffer(latent.stamp.to_bytes(), np.uint8)
+    tensors[STAMP] = np.frombuffer(latent.stamp.to_bytes(), np.uint8)
     return tensors
 
 
 def get_latent(tensors: Mapping[str, Any]) -> Latent:
     """Return the latent of tensors."""
-    stamp = LatencyStamp.from_bytes(tensors["stamp"].tobytes())
+    stamp = LatencyStamp.from_bytes(tensors[STAMP].tobytes())
     return Latent(tensors=part(tensors, "latent/"), stamp=stamp)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from vla_ros.chunking.strategies.base import GenerativePolicy
 from vla_ros.errors import InstructionError, PolicyError, StaleDataError, VlaRosError
 from vla_ros.policies.around import answered, cameras_of, capabilities_of_fast, timing_of
 from vla_ros.policies.base import (
@@ -20,7 +21,8 @@ from vla_ros.policies.base import (
     SlowPolicy,
 )
 from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
-from vla_ros.policies.remote.link import SocketLink
+from vla_ros.policies.remote.flow_server import ServedFlow
+from vla_ros.policies.remote.link import SocketLink, check_length
 from vla_ros.policies.remote.messages import (
     Message,
     get_latent,
@@ -30,7 +32,7 @@ from vla_ros.policies.remote.messages import (
 )
 from vla_ros.policies.timing import CallTiming
 
-SLOW, FAST, CHUNK = "slow", "fast", "chunk"
+SLOW, FAST, CHUNK, FLOW = "slow", "fast", "chunk", "flow"
 ERRORS: dict[str, type[VlaRosError]] = {
     e.__name__: e for e in (PolicyError, InstructionError, StaleDataError)
 }
@@ -38,10 +40,11 @@ _LOOK_S = 0.1
 
 
 class PolicyServer:
-    """Turns questions into answers; knows nothing of sockets.
+    """Turns questions into answers; knows nothing of sockets and services.
 
     Args:
         slow, fast, chunk: the parts of the policy that are served.
+        flow: a flow policy that is asked for single denoising steps.
         now_ns: reads the clock [ns], for durations.
 
     Thread-safety: any; questions to one part wait for each other, not for those to another.
@@ -53,10 +56,12 @@ class PolicyServer:
         slow: SlowPolicy | None = None,
         fast: FastPolicy | None = None,
         chunk: ChunkPolicy | None = None,
+        flow: GenerativePolicy | None = None,
         now_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._slow, self._fast, self._chunk = slow, fast, chunk
-        self._parts: dict[str, Any] = {SLOW: slow, FAST: fast, CHUNK: chunk}
+        self._flow = None if flow is None else ServedFlow(flow)
+        self._parts: dict[str, Any] = {SLOW: slow, FAST: fast, CHUNK: chunk, FLOW: self._flow}
         self._locks = {part: threading.Lock() for part in self._parts}
         self._now_ns = now_ns
 
@@ -68,8 +73,22 @@ class PolicyServer:
         except VlaRosError as error:
             name = type(error).__name__ if type(error).__name__ in ERRORS else "PolicyError"
             return Message("error", {"error": name, "text": str(error)})
-        except (KeyError, TypeError, ValueError) as error:
-            return Message("error", {"error": "PolicyError", "text": f"not a question: {error!r}"})
+        except Exception as error:  # a bad question, or a bug of the policy: others are served on
+            text = f"not a question, or the policy is broken: {error!r}"
+            return Message("error", {"error": "PolicyError", "text": text})
+
+    def reply(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Return the bytes of the answer to those of a question.
+
+        Raises:
+            PolicyError: if they are none, or the answer is longer than any may be.
+        """
+        question = Message.from_bytes(data)
+        answer = self.answer(question)
+        values = {**answer.values, "number": question.values.get("number", 0)}
+        reply = Message(answer.kind, values, answer.tensors).to_bytes()
+        check_length(len(reply))
+        return reply
 
     def _answer(self, question: Message) -> Message:
         values, tensors = question.values, question.tensors
@@ -101,6 +120,9 @@ class PolicyServer:
             return self._chunks(
                 self._chunk.infer(get_request(values, tensors)), began_ns, self._chunk
             )
+        if of == FLOW and self._flow is not None:
+            said, arrays = self._flow.answer(question.kind, values, dict(tensors))
+            return Message("flow", self._about(self._flow, began_ns) | said, arrays)
         raise PolicyError(f"a {of} part cannot be asked to {question.kind}")
 
     def _chunks(self, chunks: Any, began_ns: int, policy: object) -> Message:
@@ -128,6 +150,7 @@ def _describe(of: str, policy: Any) -> dict[str, Any]:
         "cameras": list(cameras_of(policy)),
         "chunk_rows": getattr(policy, "chunk_rows", 0),
         "chunk_dt_ns": getattr(policy, "chunk_dt_ns", 0),
+        "n_denoising_steps": getattr(policy, "n_denoising_steps", 0),
         "capabilities": None if able is None else asdict(able),
         "latent_schema_hash": contract.latent_schema_hash if contract else 0,
         "model_hash": contract.model_hash if contract else 0,
@@ -159,10 +182,7 @@ def _converse(server: PolicyServer, link: SocketLink, is_over: Callable[[], bool
             data = link.receive(_LOOK_S)
             if data is None:
                 continue
-            question = Message.from_bytes(data)
-            answer = server.answer(question)
-            values = {**answer.values, "number": question.values.get("number", 0)}
-            link.send(Message(answer.kind, values, answer.tensors).to_bytes())
+            link.send(server.reply(data))
     except VlaRosError:
         return  # it has left, or does not speak our language
     finally:
