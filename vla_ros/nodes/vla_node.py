@@ -37,6 +37,7 @@ from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import (
     ALLOWED,
     DEFAULT_POLICY,
+    demand_cache,
     make_slow_policy,
     resolve_policy_name,
 )
@@ -59,6 +60,9 @@ class VlaNodeConfig:
         AUTO, "where the graph of an export runs", choices=PROVIDERS, read_only=True
     )
     policy_threads: int = setting(1, "its threads on the CPU", ge=1, le=64, read_only=True)
+    policy_cache: bool = setting(
+        False, "compute anew only what changed in the image", read_only=True
+    )
     policy_limit_s: float = setting(
         10.0, "an inference that takes longer is ended", unit="s", ge=0.01, le=600.0, read_only=True
     )
@@ -89,6 +93,8 @@ class VlaNodeConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         resolve_policy_name(self.policy)
+        if self.policy_cache:
+            demand_cache(self.policy)
 
     def stretch(self) -> StretchConfig:
         """Return how each inference is stretched."""
@@ -124,6 +130,7 @@ class SlowNode(VlaNode):
             config.policy_threads,
             config.policy_limit_s,
             config.policy_load_limit_s,
+            caches=config.policy_cache,
         )
         self._policy: SlowPolicy = make_slow_policy(config.policy, self._runner.runtime)
         self._contract = self._policy if isinstance(self._policy, LatentContract) else None
