@@ -19,11 +19,15 @@ from strategy_samples import make_observation
 
 from vla_ros.errors import InstructionError
 from vla_ros.learning import export
-from vla_ros.learning.manifest import CAMERAS
+from vla_ros.learning.cache_export import cache_specs
+from vla_ros.learning.manifest import CACHE_FOLDER, CAMERAS, VOCABULARY_FILE, write_manifest
+from vla_ros.learning.model import initial_weights
 from vla_ros.learning.trunk import halo_cells
 from vla_ros.learning.views import CELL_PX, SCENE_ROWS
+from vla_ros.learning.vocabulary import default_vocabulary
 from vla_ros.policies.features.cache import FeatureCacheConfig
 from vla_ros.policies.manifest.files import open_policy
+from vla_ros.policies.manifest.schema import Kind
 from vla_ros.policies.onnx.cached_slow import CachedOnnxSlowPolicy
 from vla_ros.policies.onnx.load import load_slow
 from vla_ros.policies.onnx.session import PolicyRuntime
@@ -35,11 +39,17 @@ EXACT = FeatureCacheConfig(threshold=0.0, cell_px=1, max_reuses=1000)
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The slow half and its cache; every export takes seconds, and nobody runs the fast half."""
     folder = tmp_path_factory.mktemp("trunk")
-    export.save_untrained(folder / "checkpoint.npz", TINY)
-    differences = export.export_policy(folder / "checkpoint.npz", folder / "policy", "tiny")
-    assert {"cells", "fuse"} < set(differences)
-    return folder / "policy"
+    weights = initial_weights(TINY, 0)
+    (folder / CACHE_FOLDER).mkdir()
+    export.export_and_compare(export.graph_specs(weights, TINY)[0], TINY, folder)
+    for spec in cache_specs(weights, TINY):
+        export.export_and_compare(spec, TINY, folder / CACHE_FOLDER)
+    (folder / "fast.onnx").write_bytes(b"not read")
+    (folder / VOCABULARY_FILE).write_text(default_vocabulary().to_json(), encoding="utf-8")
+    write_manifest(folder, "tiny", Kind.SPLIT, ("slow", "fast"), TINY, "", has_cache=True)
+    return folder
 
 
 def seen(scene: np.ndarray, wrist: np.ndarray, words: str = WORDS) -> Observation:

@@ -15,6 +15,9 @@ from onnx_samples import MS, NOW, TEXT, frame, observation, write_split
 
 from vla_ros import cli
 from vla_ros.errors import ConfigError, PolicyError, StaleDataError, VlaRosError
+from vla_ros.latency.stamp import StampFlags
+from vla_ros.latency.stamping import InferenceTimes, stamp_latent
+from vla_ros.policies.around import Around, has_reused
 from vla_ros.policies.base import Capable, LatentContract, LooksAtCameras, TimesItself
 from vla_ros.policies.features.cache import FeatureCacheConfig
 from vla_ros.policies.manifest.files import open_policy
@@ -120,6 +123,21 @@ def test_wrist_and_words_are_heeded_where_all_of_the_scene_is_reused(path: Path)
     assert later[1] == pytest.approx(200.0)
     assert later[2] != first[2]
     assert blind.last.stale > 0  # type: ignore[attr-defined]
+
+
+def test_the_stamp_says_whether_earlier_images_are_in_a_latent(path: Path) -> None:
+    whole, cached = load_slow(path, PLAIN), load_slow(path, caching())
+    what = seen(noise(np.random.default_rng(8)))
+    flags = []
+    for policy in (cached, cached, Around(cached), whole):
+        tensors = cached.encode(what) if policy is not whole else whole.encode(what)
+        times = InferenceTimes(request_ns=1, start_ns=1, end_ns=2, publish_ns=3)
+        stamp = stamp_latent(
+            what, tensors, times, seq=1, validity_ns=MS, is_cached=has_reused(policy)
+        )
+        assert stamp.capture_oldest_ns == what.capture_oldest_ns
+        flags.append(StampFlags.CACHED in stamp.flags)
+    assert flags == [False, True, True, False]
 
 
 def test_a_share_to_reuse_that_regions_cannot_keep_is_refused(path: Path) -> None:

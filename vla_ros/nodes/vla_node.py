@@ -30,14 +30,13 @@ from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
 from vla_ros.nodes.policy_runner import PolicyRunner, latent_ring_bytes
 from vla_ros.nodes.rings import FrameReader
-from vla_ros.policies.around import timing_of
+from vla_ros.policies.around import has_reused, timing_of
 from vla_ros.policies.base import LatentContract, LooksAtCameras, SlowPolicy
 from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
 from vla_ros.policies.registry import (
     ALLOWED,
     DEFAULT_POLICY,
-    demand_cache,
     make_slow_policy,
     resolve_policy_name,
 )
@@ -93,8 +92,6 @@ class VlaNodeConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         resolve_policy_name(self.policy)
-        if self.policy_cache:
-            demand_cache(self.policy)
 
     def stretch(self) -> StretchConfig:
         """Return how each inference is stretched."""
@@ -294,6 +291,7 @@ class SlowNode(VlaNode):
             model_hash=self._contract.model_hash if self._contract else 0,
             declared_schema=self._contract.latent_schema_hash if self._contract else 0,
             is_warmup=is_warmup,
+            is_cached=has_reused(self._policy),
             clock_id=core.clock_id(),
         )
         self._ring.write(tensors, stamp)

@@ -103,6 +103,11 @@ class CachedSlowPolicy(Around):
         """Where the time of the last call went: comparing images is made before computing."""
         return super().last_timing if self._now_ns is None else self._timing
 
+    @property
+    def has_reused(self) -> bool:
+        """Whether features of earlier images are in the last latent."""
+        return self.last.reuse_ratio > 0.0
+
     def diagnostics(self) -> dict[str, float | str]:
         """Return what the encoder says; hit rate, reuse ratio (last and all), stale patches."""
         return (

@@ -66,6 +66,11 @@ class CachedOnnxSlowPolicy(SlowHalf):
         self.last = self.total = CacheCount()
         self.written = np.zeros(self._features.size[2:], dtype=bool)
 
+    @property
+    def has_reused(self) -> bool:
+        """Whether features of earlier images are in the last latent."""
+        return self.last.reuse_ratio > 0.0
+
     def diagnostics(self) -> dict[str, float | str]:
         """Return where it runs, how long it takes, hit rate and reuse ratio of the cells."""
         said: dict[str, float | str] = {**self.cells.diagnostics(), **self.fuse.diagnostics()}
