@@ -13,7 +13,12 @@ from vla_ros.config_fields import check_fields, setting
 from vla_ros.embodiment.robot import load_robot
 from vla_ros.errors import ConfigError
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
-from vla_ros.policies.registry import ALLOWED, DEFAULT_POLICY, resolve_policy_name
+from vla_ros.policies.registry import (
+    ALLOWED,
+    DEFAULT_POLICY,
+    demand_cache,
+    resolve_policy_name,
+)
 from vla_ros.sim.prepare import SceneFiles
 
 PACKAGE = "vla_ros"
@@ -39,6 +44,9 @@ class BringupConfig:
     policy: str = setting(DEFAULT_POLICY, f"slow and fast policy: {ALLOWED}")
     policy_provider: str = setting(AUTO, "where the graphs of an export run", choices=PROVIDERS)
     policy_threads: int = setting(1, "their threads on the CPU, each", ge=1, le=64)
+    policy_cache: bool = setting(
+        False, "the slow half of an export computes anew only what changed in the image"
+    )
     strategy: str = setting(
         "timed", "how chunks are joined; docs/strategies.md", choices=strategy_names()
     )
@@ -78,6 +86,8 @@ class BringupConfig:
         if self.scene != "none":  # around a bare arm nothing runs a policy
             # Absolute: the nodes start in other folders.
             object.__setattr__(self, "policy", resolve_policy_name(self.policy))
+            if self.policy_cache:
+                demand_cache(self.policy)
         robot, simulated = load_robot(self.robot), load_robot(SIMULATED)
         if self.scene == "table" and robot.joint_names != simulated.joint_names:
             raise ConfigError(
@@ -118,6 +128,7 @@ def nodes_for(config: BringupConfig, scene: SceneFiles) -> list[NodeSpec]:
         "policy_threads": config.policy_threads,
     }
     slow: dict[str, ParameterValue] = {
+        "policy_cache": config.policy_cache,
         "slow_latency_ms": config.slow_latency_ms,
         "slow_mode": config.slow_mode,
         "busy_threads": config.busy_threads,

@@ -73,6 +73,35 @@ print("refused")
 """
 
 
+CACHED = f"""
+import sys
+sys.path.insert(0, {str(UNIT)!r})
+from pathlib import Path
+from cached_samples import write_cached
+from onnx_samples import observation
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn as Result
+from vla_ros.nodes.vla_node import SlowNode
+
+folder = Path(sys.argv[1])
+write_cached(folder)
+options = ["-p", f"policy:=onnx:{{folder}}", "-p", "policy_cache:=true"]
+rclpy.init(args=["--ros-args", *options])
+slow = SlowNode()
+assert slow.trigger_configure() == Result.SUCCESS
+assert slow._cameras == ("scene", "wrist")
+assert slow._contract.model_hash != 0
+for _ in range(4):
+    slow._policy.encode(observation())
+values = slow.health().values
+assert values["feature_reuse_ratio"] == values["feature_hit_rate"] == 0.75, values
+assert "cpu" in values["cells.runs_on"], values
+assert slow._policy.last_timing.compute_ns > 0
+slow.trigger_cleanup()
+print("cached")
+"""
+
+
 HANGING = f"""
 import sys, threading
 sys.path.insert(0, {str(UNIT)!r})
@@ -108,6 +137,19 @@ def test_model_whose_session_never_comes_up_ends_its_node(tmp_path: Path) -> Non
     assert done.returncode == 70, text
     assert "making a session of tiny/fast does not end" in text
     assert "configured" not in done.stdout
+
+
+def test_slow_node_runs_an_export_with_its_cache_and_says_how_much_it_reuses(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CACHED, str(tmp_path / "policy")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "cached" in done.stdout, done.stdout + done.stderr
 
 
 def test_nodes_take_an_export_and_refuse_a_changed_one(tmp_path: Path) -> None:

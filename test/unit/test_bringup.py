@@ -77,6 +77,20 @@ def test_hooks_are_off_unless_somebody_corrects_the_policy() -> None:
     assert set(listed["node"]) - set(listed["none"]) == {"residual_node"}
 
 
+def test_a_cache_is_asked_of_the_slow_half_alone_and_of_a_policy_that_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="'classical' has no cache: only exports have one"):
+        BringupConfig(policy="classical", policy_cache=True)
+    with pytest.raises(ConfigError, match="vla-ros policy serve --cache"):
+        BringupConfig(policy="remote:unix:/tmp/policy", policy_cache=True)
+    monkeypatch.setattr("vla_ros.bringup.demand_cache", lambda name: None)
+    listed = nodes(policy_cache=True)
+    assert listed["vla_node"].parameters["policy_cache"] is True
+    assert "policy_cache" not in listed["executor_node"].parameters
+    assert nodes()["vla_node"].parameters["policy_cache"] is False
+
+
 def test_settings_of_a_robot_file_reach_the_control_node(tmp_path: Path) -> None:
     path = tmp_path / "soft.yaml"
     text = find_shared("config/robots/fr3.yaml").read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ def test_missing_providers_are_noted_and_forced_ones_refused(graph):
 
 
 def test_named_batch_gets_a_profile_of_one(graph):
-    assert profile_shapes(graph) == "latent_age_s:1x1,state:1x4"
+    assert profile_shapes(graph) == ("latent_age_s:1x1,state:1x4",) * 2
     options = provider_options("tensorrt", SessionSettings(), graph)
     for edge in ("min", "opt", "max"):
         assert options[f"trt_profile_{edge}_shapes"] == "latent_age_s:1x1,state:1x4"

@@ -20,11 +20,15 @@ def named_in_tables() -> set[str]:
     return {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row.split(" | ")[0])}
 
 
-def test_example_is_a_manifest():
-    example = re.search(r"```yaml\n(.*?)```", TEXT, re.DOTALL).group(1)
-    whole = re.sub(r"\b[0-9a-f]{4}\.\.\.", "a" * 64, example)
-    manifest = parse_manifest(whole)
+def test_examples_are_a_manifest():
+    examples = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    plain, cached = (
+        re.sub(r"\b[0-9a-f]{4}\.\.\.", "a" * 64, "".join(parts))
+        for parts in (examples[:1], examples[:2])
+    )
+    manifest = parse_manifest(plain)
     assert manifest.acting.output(Role.ACTIONS).size == (1, 16, manifest.actions.columns)
+    assert parse_manifest(cached).demand_cache().halo_cells == 4
 
 
 def test_every_role_field_and_format_is_in_a_table():

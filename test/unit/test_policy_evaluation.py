@@ -42,6 +42,31 @@ def test_unknown_cell_is_refused_with_those_there_are():
         choose_cells("seen-1ms")
 
 
+def test_cells_of_a_cache_are_asked_for_by_their_group_and_need_an_export_with_one():
+    names = [c.name for c in choose_cells("cache,seen-0ms", has_cache=True)]
+    assert names[0] == "cached-0ms"
+    assert names[-1] == "seen-0ms"
+    assert not set(names[:-1]) & {c.name for c in choose_cells("all", has_cache=True)}
+    with pytest.raises(ConfigError, match="cached-0ms needs an export with a cache"):
+        choose_cells("cached-0ms")
+    blind = [c for c in choose_cells("cache", has_cache=True) if c.name.startswith("reuse-all")]
+    assert {c.cache.min_reuse_ratio for c in blind} == {1.0}
+    assert {c.is_moved for c in blind} == {False, True}
+
+
+def test_cells_with_a_moved_cube_are_compared_with_one_of_the_same():
+    found = summarise(
+        rows("seen-0ms", [True] * 4)
+        + rows("moved-0ms", [True] * 3 + [False])
+        + rows("reuse-all-moved-0ms", [False] * 4)
+    )
+    blind = found[-1]
+    assert (blind.name, blind.reference) == ("reuse-all-moved-0ms", "moved-0ms")
+    assert blind.difference == pytest.approx(-0.75)
+    assert "-75.0" in (line := to_markdown(found).splitlines()[-1])
+    assert "against moved-0ms" in line
+
+
 @pytest.fixture
 def sources(tmp_path):
     policy = tmp_path / "tiny"

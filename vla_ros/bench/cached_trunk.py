@@ -7,11 +7,9 @@ turns. Phases: nothing moves; the arm moves; a cube is put elsewhere between two
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,17 @@ from numpy.typing import NDArray
 
 from vla_ros.bench.feature_cache import observation_for_bench
 from vla_ros.bench.measurement import Measurement, compared
-from vla_ros.learning.cached_trunk import CachedTrunkPolicy, export_cached
 from vla_ros.learning.manifest import CAMERAS
 from vla_ros.learning.model_config import PICK_SLOT
 from vla_ros.learning.trunk import PLACE_SCALE_M
 from vla_ros.learning.views import SCENE_ROWS
 from vla_ros.policies.base import SlowPolicy
 from vla_ros.policies.features.cache import CacheCount, FeatureCacheConfig
-from vla_ros.policies.onnx.load import load_slow
-from vla_ros.policies.onnx.providers import CPU, SessionSettings
+from vla_ros.policies.manifest.files import PolicyFolder
+from vla_ros.policies.onnx.cached_slow import CachedOnnxSlowPolicy
+from vla_ros.policies.onnx.providers import SessionSettings
 from vla_ros.policies.onnx.session import PolicyRuntime
+from vla_ros.policies.onnx.slow import OnnxSlowPolicy
 from vla_ros.types import CameraFrame, Observation
 
 NOISE = 2.0  # levels
@@ -60,36 +59,36 @@ class Teleports:
     largest_m: float
 
 
-def measure_cached_trunk(repeats: int, policy: Path, checkpoint: Path) -> list[Measurement]:
+def measure_cached_trunk(
+    folder: PolicyFolder, settings: SessionSettings, repeats: int
+) -> list[Measurement]:
     """Return the time of a latent [ms] in every phase.
 
     Args:
+        folder: the export, with a cache.
+        settings: where both run.
         repeats: images of a phase at most; trials of teleports at most.
-        policy: folder of the export.
-        checkpoint: what it was exported from.
 
     Raises:
-        ConfigError: if a file is missing or damaged.
+        ConfigError: if the export has no cache, or is refused.
     """
     n = max(min(repeats, 100), 10)
-    with tempfile.TemporaryDirectory(prefix="vla_ros_trunk_") as folder:
-        export_cached(checkpoint, Path(folder))
-        runtime = PolicyRuntime(session=SessionSettings(provider=CPU, threads=1))
-        cached, whole = CachedTrunkPolicy(Path(folder), CONFIG), load_slow(policy, runtime)
-        with _Scene() as scene:
-            found = teleports(scene, cached, whole, n)
-            results = []
+    runtime = PolicyRuntime(session=settings, cache=CONFIG)
+    cached, whole = CachedOnnxSlowPolicy(folder, runtime), OnnxSlowPolicy(folder, runtime)
+    with _Scene() as scene:
+        found = teleports(scene, cached, whole, n)
+        return [
+            _measure(name, cached, whole, images, found)
             for name, images in (
                 ("static", scene.static(n)),
                 ("moving", scene.moving(n)),
                 ("mixed", scene.mixed(n)),
-            ):
-                results.append(_measure(name, cached, whole, images, found))
-    return results
+            )
+        ]
 
 
 def teleports(
-    scene: _Scene, cached: CachedTrunkPolicy, whole: SlowPolicy, trials: int
+    scene: _Scene, cached: CachedOnnxSlowPolicy, whole: SlowPolicy, trials: int
 ) -> Teleports:
     """Put a cube elsewhere between two images, in many layouts."""
     seen = done = 0
@@ -120,7 +119,7 @@ def _places_apart(a: Latent, b: Latent) -> float:
 
 def _measure(
     name: str,
-    cached: CachedTrunkPolicy,
+    cached: CachedOnnxSlowPolicy,
     whole: SlowPolicy,
     images: Iterator[Observation],
     found: Teleports,

@@ -12,7 +12,7 @@ from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.errors import ConfigError
-from vla_ros.policies.manifest.files import open_policy
+from vla_ros.policies.manifest.files import PolicyFolder, open_policy
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS, SessionSettings
 
 
@@ -30,7 +30,7 @@ class BenchOptions:
         "", "what the export was made from: time PyTorch eager beside it, on the CPU"
     )
     cache: bool = setting(
-        False, "with a checkpoint: also the trunk with a cache, on rendered images"
+        False, "also the slow half with its cache beside itself without, on rendered images"
     )
     beside_name: str = setting("torch", "what that runtime is called in the results")
     out: str = setting("", "file for the results, JSON")
@@ -67,6 +67,8 @@ def run(namespace: argparse.Namespace) -> int:
 
     options = read_options(namespace, BenchOptions)
     folder = open_policy(namespace.policy)
+    if options.cache:
+        folder.manifest.demand_cache()
     results: list[dict[str, object]] = []
     peer = load_peer(options.beside) if options.beside else None
     for settings in options.settings():
@@ -93,15 +95,23 @@ def run(namespace: argparse.Namespace) -> int:
                 f"(p50 of {parts}; n = {times.n})"
             )
             results.append(asdict(times))
-    if options.cache and options.checkpoint:
-        from vla_ros.bench.cached_trunk import measure_cached_trunk
-
-        for result in measure_cached_trunk(options.repeats, folder.path, Path(options.checkpoint)):
-            say(result.text())
-            results.append(asdict(result))
+    if options.cache:
+        results += _time_cache(folder, options)
     if options.out:
         path = Path(options.out)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         say(f"written to {path}")
     return 0
+
+
+def _time_cache(folder: PolicyFolder, options: BenchOptions) -> list[dict[str, object]]:
+    """Time the learned trunk with its cache and without, with all settings."""
+    from vla_ros.bench.cached_trunk import measure_cached_trunk
+
+    results = []
+    for settings in options.settings():
+        for result in measure_cached_trunk(folder, settings, options.repeats):
+            say(result.text())
+            results.append(asdict(result))
+    return results

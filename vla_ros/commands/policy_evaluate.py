@@ -19,6 +19,8 @@ from vla_ros.commands.progress import ProgressLine
 from vla_ros.config_fields import check_fields, setting
 from vla_ros.experiments.run import Results, Row
 from vla_ros.learning.evaluation import (
+    ALL,
+    CACHE,
     EvaluationCell,
     chance,
     choose_cells,
@@ -26,8 +28,10 @@ from vla_ros.learning.evaluation import (
     to_markdown,
 )
 from vla_ros.learning.split import check_evaluation_seed
+from vla_ros.policies.features.cache import CacheCount
 from vla_ros.policies.manifest.files import open_policy
 from vla_ros.policies.manifest.schema import Kind
+from vla_ros.policies.onnx.cached_slow import CachedOnnxSlowPolicy
 from vla_ros.policies.onnx.chunk import OnnxChunkPolicy
 from vla_ros.policies.onnx.contract import capabilities_of
 from vla_ros.policies.onnx.load import load_fast, load_slow
@@ -43,7 +47,6 @@ from vla_ros.policies.registry import (
 )
 
 if TYPE_CHECKING:
-    from vla_ros.chunking.strategies.base import PolicyCapabilities
     from vla_ros.policies.base import ChunkPolicy, FastPolicy, SlowPolicy
     from vla_ros.types import CameraFrame
 
@@ -57,7 +60,9 @@ class EvaluateOptions:
     policy: str = setting(
         DEFAULT_POLICY, f"folder of an export, {', '.join(SHIPPED)}, or {CLASSICAL}"
     )
-    cells: str = setting("all", "names of cells, comma separated, or all")
+    cells: str = setting(
+        ALL, f"names of cells, comma separated; {ALL}: every policy's, {CACHE}: those of a cache"
+    )
     first_seed: int = setting(0, "first seed", ge=0, le=10**9)
     seeds: int = setting(500, "number of seeds, the same for every cell", ge=1, le=10**6)
     jobs: int = setting(2, "processes", ge=1, le=256)
@@ -91,12 +96,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> int:
     """Run what is missing and show all of it."""
     options = read_options(namespace, EvaluateOptions)
-    cells = choose_cells(options.cells, _capabilities(options.folder))
+    manifest = None
+    if options.folder is not None:
+        verify_policy(f"{EXPORTED}{options.folder}")
+        manifest = open_policy(options.folder).manifest
+    cells = choose_cells(
+        options.cells,
+        # What a policy in one piece can do; a split or classical one serves all cells.
+        capabilities_of(manifest) if manifest and manifest.kind is Kind.CHUNK else None,
+        has_cache=manifest is not None and manifest.cache is not None,
+    )
     results = Results(Path(options.csv))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     arm = options.arm
-    if options.folder is not None:
-        verify_policy(f"{EXPORTED}{options.folder}")
     jobs = [
         (cell, batch)
         for cell in cells
@@ -118,19 +130,26 @@ def run(namespace: argparse.Namespace) -> int:
     for cell in cells:
         if cell.is_scrambled:
             say(f"{cell.name}: {100 * chance(cell, seeds):.1f} % are told the right goal by chance")
+        if cell.cache is not None:
+            ratios = [float(r["feature_reuse_ratio"]) for r in results.of(cell.name, arm, 0, seeds)]
+            say(f"{cell.name}: {100 * sum(ratios) / len(ratios):.0f} % of the cells not computed")
     return 0
 
 
 def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence[int]) -> list[Row]:
     """Run some seeds of a cell in this process."""
     # Imported here: the parent needs neither MuJoCo nor OpenGL.
+    from vla_ros.sim.events import JUMP, NONE, EventConfig
     from vla_ros.sim.lockstep import LockstepConfig, LockstepRunner
 
     slow: SlowPolicy | None = None
     fast: FastPolicy | None = None
     whole: ChunkPolicy | None = None
     # On the CPU with one thread each, so that results do not depend on the machine's devices.
-    runtime = PolicyRuntime(session=SessionSettings(provider=CPU, threads=1))
+    runtime = PolicyRuntime(
+        session=SessionSettings(provider=CPU, threads=1),
+        cache=cell.cache,
+    )
     if options.folder is not None and cell.joined_by:
         whole = OnnxChunkPolicy(open_policy(options.folder), runtime)
     elif options.folder is not None:
@@ -140,6 +159,7 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
         camera_hz=options.camera_hz,
         slow_latency_ms=cell.slow_latency_ms,
         max_duration_s=options.max_duration_s,
+        event=EventConfig(kind=JUMP if cell.is_moved else NONE),
     )
     rows = []
     for seed in seeds:
@@ -156,20 +176,16 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
             policy=whole,
         )
         goal = cell.judged_goal(seed)
+        if isinstance(slow, CachedOnnxSlowPolicy):
+            slow.total = CacheCount()
         with closing(runner):
             result = runner.run(seed, cell.told_goal(seed).text, goal.text)
         row = {"cell": cell.name, "arm": options.arm, "choice": 0}
         row |= {"goal": goal.text} | dataclasses.asdict(result)
+        if isinstance(slow, CachedOnnxSlowPolicy):
+            row["feature_reuse_ratio"] = slow.total.reuse_ratio
         rows.append({name: str(value) for name, value in row.items()})
     return rows
-
-
-def _capabilities(folder: Path | None) -> PolicyCapabilities | None:
-    """Return what a policy in one piece can do; None if it is split or classical."""
-    if folder is None:
-        return None
-    manifest = open_policy(folder).manifest
-    return capabilities_of(manifest) if manifest.kind is Kind.CHUNK else None
 
 
 def blank(frames: dict[str, CameraFrame]) -> dict[str, CameraFrame]:

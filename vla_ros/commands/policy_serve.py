@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
+from vla_ros.policies.features.cache import FeatureCacheConfig
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS, SessionSettings
 from vla_ros.policies.onnx.session import PolicyRuntime
 from vla_ros.policies.registry import ALLOWED, make_fast_policy, make_slow_policy
@@ -32,6 +33,7 @@ class ServeOptions:
     )
     provider: str = setting(AUTO, "where the graphs of an export run", choices=PROVIDERS)
     threads: int = setting(1, "threads on the CPU", ge=1, le=64)
+    cache: bool = setting(False, "the slow half computes anew only what changed in the image")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -50,6 +52,7 @@ def run(namespace: argparse.Namespace) -> int:
     runtime = PolicyRuntime(
         session=SessionSettings(provider=options.provider, threads=options.threads),
         now_ns=time.monotonic_ns,
+        cache=FeatureCacheConfig() if options.cache else None,
     )
     slow = make_slow_policy(namespace.policy, runtime)
     fast = make_fast_policy(namespace.policy, runtime)

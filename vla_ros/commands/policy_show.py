@@ -52,12 +52,14 @@ def describe(folder: PolicyFolder) -> Iterator[str]:
     abilities = ", ".join(f"{k} {v}" for k, v in asdict(m.abilities).items())
     yield f"abilities   {abilities}"
     yield f"statistics  sha256 {m.normalisation_sha256}"
-    for graph in m.graphs.values():
+    if m.cache is not None:
+        yield f"cache       cells of {m.cache.cell_px} px, halo of {m.cache.halo_cells}"
+    for graph in m.all_graphs.values():
         yield ""
         yield f"graph {graph.name}  ({graph.file}, sha256 {graph.sha256[:16]}...)"
         yield from _table(
             [
-                (side, t.name, t.dtype, str(list(t.shape)), f"{t.role.value}{_details(t)}")
+                (side, t.name, t.dtype, _shape(t), f"{t.role.value}{_details(t)}")
                 for side, tensors in (("in", graph.inputs), ("out", graph.outputs))
                 for t in tensors
             ]
@@ -73,6 +75,11 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield f"  {'  '.join(cells)}".rstrip()
+
+
+def _shape(tensor: TensorSpec) -> str:
+    steps = f", steps {list(tensor.steps)}" if tensor.steps else ""
+    return f"{list(tensor.shape)}{steps}"
 
 
 def _details(tensor: TensorSpec) -> str:

@@ -74,19 +74,22 @@ def stamp_latent(
     declared_schema: int = 0,
     confidence: float = 1.0,
     is_warmup: bool = False,
+    is_cached: bool = False,
     clock_id: bytes = bytes(16),
 ) -> LatencyStamp:
     """Return the stamp of a latent computed from ``observation``.
 
     ``validity_ns`` and ``soft_validity_ns`` count from the oldest capture; a soft one of 0 means
     full speed until the latent expires. ``declared_schema``: the schema hash that the policy states
-    for its latents (``LatentContract``); 0: that of the tensors.
+    for its latents (``LatentContract``); 0: that of the tensors. ``is_cached``: what was made of
+    earlier images, and still holds, is in it; instants are those of the observation all the same.
     ``clock_id`` is the boot id of the host whose clock all times are of; zeros in virtual time.
     """
     capture_ns = observation.capture_oldest_ns
+    warmup = StampFlags.WARMUP if is_warmup else StampFlags.NONE
     return LatencyStamp(
         kind=StampKind.LATENT,
-        flags=StampFlags.WARMUP if is_warmup else StampFlags.NONE,
+        flags=warmup | (StampFlags.CACHED if is_cached else StampFlags.NONE),
         clock_id=clock_id,
         seq=seq,
         anchor_seq=observation.state.seq,

@@ -12,10 +12,12 @@ from vla_ros.chunking.strategies.base import PolicyCapabilities
 from vla_ros.chunking.strategies.registry import negotiate
 from vla_ros.errors import ConfigError
 from vla_ros.learning.split import check_evaluation_seed, evaluation_goal
+from vla_ros.policies.features.cache import FeatureCacheConfig
 from vla_ros.policies.instruction import ALL_GOALS, PickPlaceGoal
 from vla_ros.report.statistics import bootstrap_interval, paired_difference
 
-REFERENCE, WHOLE_REFERENCE = "seen-0ms", "synchronous-0ms"
+REFERENCE, WHOLE_REFERENCE, MOVED_REFERENCE = "seen-0ms", "synchronous-0ms", "moved-0ms"
+ALL, CACHE = "all", "cache"
 _SCRAMBLE_STREAM = 13
 _NAIVE = "naive_from_zero"
 
@@ -33,6 +35,9 @@ class EvaluationCell:
         hides_age: the fast half is not told how old its latent is.
         is_naive: both halves as one policy, executed as it comes: from its first row, whenever.
         joined_by: strategy for a policy in one piece; empty: the policy is split.
+        cache: when the slow half may reuse what it made of earlier images; None: never.
+        is_moved: on the arm's way the cube is carried elsewhere.
+        reference: the cell that it is compared with, seed by seed.
     """
 
     name: str
@@ -43,6 +48,9 @@ class EvaluationCell:
     hides_age: bool = False
     is_naive: bool = False
     joined_by: str = ""
+    cache: FeatureCacheConfig | None = None
+    is_moved: bool = False
+    reference: str = REFERENCE
 
     @property
     def strategy(self) -> str:
@@ -78,36 +86,68 @@ CELLS = (
 )
 
 
+# The slow half with its cache, on its own and when the cube is moved; as control one that computes
+# the first image and reuses it for ever.
+_BLIND = FeatureCacheConfig(min_reuse_ratio=1.0, max_reuses=100_000)
+CACHE_CELLS = (
+    EvaluationCell(name="cached-0ms", cache=FeatureCacheConfig()),
+    EvaluationCell(name="reuse-all-0ms", cache=_BLIND),
+    EvaluationCell(name=MOVED_REFERENCE, is_moved=True, reference=MOVED_REFERENCE),
+    EvaluationCell(
+        name="cached-moved-0ms",
+        cache=FeatureCacheConfig(),
+        is_moved=True,
+        reference=MOVED_REFERENCE,
+    ),
+    EvaluationCell(
+        name="reuse-all-moved-0ms", cache=_BLIND, is_moved=True, reference=MOVED_REFERENCE
+    ),
+)
+
 # Of a policy in one piece: the same delay for every strategy, within the longest prefix.
 WHOLE_CELLS = (
-    EvaluationCell(name=WHOLE_REFERENCE, joined_by="synchronous"),
+    EvaluationCell(name=WHOLE_REFERENCE, joined_by="synchronous", reference=WHOLE_REFERENCE),
     *(
-        EvaluationCell(name=f"{name}-200ms", slow_latency_ms=200.0, joined_by=name)
+        EvaluationCell(
+            name=f"{name}-200ms",
+            slow_latency_ms=200.0,
+            joined_by=name,
+            reference=WHOLE_REFERENCE,
+        )
         for name in ("synchronous", "naive", "rtc_identity", "rtc_vjp", "rtc_trained", "consensus")
     ),
 )
 
 
-def choose_cells(names: str, able: PolicyCapabilities | None = None) -> tuple[EvaluationCell, ...]:
-    """Return the cells of a comma-separated list; "all" is all of them.
+def choose_cells(
+    names: str, able: PolicyCapabilities | None = None, *, has_cache: bool = False
+) -> tuple[EvaluationCell, ...]:
+    """Return the cells of a comma-separated list, in which names may stand for groups.
 
     Args:
-        names: the list.
+        names: the list; "all": the cells of every policy, "cache": those about its cache.
         able: of a policy in one piece, which has cells of its own; "all": those it can serve.
+        has_cache: the policy can be run with a cache.
 
     Raises:
-        ConfigError: if there is none of a name.
+        ConfigError: if there is none of a name, or the policy lacks what it needs.
     """
     cells: tuple[EvaluationCell, ...] = CELLS
+    extra: tuple[EvaluationCell, ...] = CACHE_CELLS
     if able is not None:
         cells = tuple(c for c in WHOLE_CELLS if negotiate(able, c.strategy)[0] == c.strategy)
-    if names == "all":
-        return cells
-    known = {cell.name: cell for cell in cells}
+        extra = ()
+    groups = {ALL: cells, CACHE: extra} if extra else {ALL: cells}
+    known = {cell.name: (cell,) for cell in cells + extra} | groups
+    chosen: dict[str, EvaluationCell] = {}
     for name in names.split(","):
         if name not in known:
-            raise ConfigError(f"cells are {', '.join(known)} or all, got {name!r}")
-    return tuple(known[name] for name in names.split(","))
+            raise ConfigError(f"cells are {', '.join(known)}, got {name!r}")
+        chosen |= {cell.name: cell for cell in known[name]}
+    for cell in chosen.values():
+        if cell.cache is not None and not has_cache:
+            raise ConfigError(f"cell {cell.name} needs an export with a cache in its manifest")
+    return tuple(chosen.values())
 
 
 def chance(cell: EvaluationCell, seeds: Sequence[int]) -> float:
@@ -120,6 +160,7 @@ class CellSummary:
     """What came of a cell: success rate and paired difference to the reference, 95 % intervals."""
 
     name: str
+    reference: str
     n: int
     successes: int
     rate: float
@@ -132,17 +173,18 @@ class CellSummary:
 
 
 def summarise(rows: Sequence[Mapping[str, str]]) -> list[CellSummary]:
-    """Return one summary per cell that occurs, in the order of ``CELLS`` and ``WHOLE_CELLS``."""
+    """Return one summary per cell that occurs, in the order of the cells here."""
     by_cell: dict[str, dict[int, Mapping[str, str]]] = {}
     for row in rows:
         by_cell.setdefault(row["cell"], {})[int(row["seed"])] = row
-    reference = by_cell.get(REFERENCE, by_cell.get(WHOLE_REFERENCE, {}))
-    order = [cell.name for cell in (*CELLS, *WHOLE_CELLS) if cell.name in by_cell]
-    return [_summarise(name, by_cell[name], reference) for name in order]
+    known = [c for c in (*CELLS, *CACHE_CELLS, *WHOLE_CELLS) if c.name in by_cell]
+    return [_summarise(c, by_cell[c.name], by_cell.get(c.reference, {})) for c in known]
 
 
 def _summarise(
-    name: str, rows: Mapping[int, Mapping[str, str]], reference: Mapping[int, Mapping[str, str]]
+    cell: EvaluationCell,
+    rows: Mapping[int, Mapping[str, str]],
+    reference: Mapping[int, Mapping[str, str]],
 ) -> CellSummary:
     won = {seed: float(row["success"] == "True") for seed, row in rows.items()}
     interval = bootstrap_interval(list(won.values()))
@@ -156,7 +198,8 @@ def _summarise(
         difference = (paired.mean, paired.low, paired.high)
     durations = [float(row["duration_s"]) for seed, row in rows.items() if won[seed]]
     return CellSummary(
-        name=name,
+        name=cell.name,
+        reference=cell.reference,
         n=len(won),
         successes=int(sum(won.values())),
         rate=interval.mean,
@@ -171,8 +214,7 @@ def _summarise(
 
 def to_markdown(summaries: Sequence[CellSummary]) -> str:
     """Return the summaries as a table."""
-    is_whole = any(s.name == WHOLE_REFERENCE for s in summaries)
-    reference = WHOLE_REFERENCE if is_whole else REFERENCE
+    reference = summaries[0].reference if summaries else REFERENCE
     lines = [
         f"| cell | n | success | 95 % interval | against {reference}, paired | median time |",
         "|---|---|---|---|---|---|",
@@ -180,9 +222,11 @@ def to_markdown(summaries: Sequence[CellSummary]) -> str:
     for s in summaries:
         against = f"{_points(s.difference)} ({_points(s.difference_low)} to "
         against += f"{_points(s.difference_high)})"
+        if s.reference != reference:
+            against += f" against {s.reference}"
         lines.append(
             f"| {s.name} | {s.n} | {100 * s.rate:.1f} % | {100 * s.low:.1f} to "
-            f"{100 * s.high:.1f} % | {'' if s.name == reference else against} | "
+            f"{100 * s.high:.1f} % | {'' if s.name == s.reference else against} | "
             f"{s.median_duration_s:.1f} s |"
         )
     return "\n".join(lines)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.errors import ConfigError, PolicyError
+from vla_ros.learning.cache_export import cache_specs
 from vla_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vla_ros.learning.manifest import VOCABULARY_FILE, write_manifest
+from vla_ros.learning.graph_spec import GraphSpec
+from vla_ros.learning.manifest import CACHE_FOLDER, VOCABULARY_FILE, write_manifest
 from vla_ros.learning.model import (
     fast_half,
     initial_weights,
@@ -44,28 +46,6 @@ _ABOUT = "Puts a named cube into a named bowl, from two cameras and words; train
 _ABOUT_WHOLE = "Both halves in one graph, for comparison: every chunk waits for the trunk."
 
 Inputs = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class GraphSpec:
-    """One graph: its file, its function of tensors, names of what goes in and out.
-
-    Attributes:
-        drawn: makes inputs up that are not among those of ``sample_inputs``.
-        is_derived: the function takes derivatives, which are written out before it is exported.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    function: Callable[..., tuple[Tensor, ...]]
-    drawn: Mapping[str, Callable[[np.random.Generator], NDArray[Any]]] = field(default_factory=dict)
-    is_derived: bool = False
-
-    @property
-    def file(self) -> str:
-        """Name of the file."""
-        return f"{self.name}.onnx"
 
 
 def graph_specs(weights: Arrays, config: ModelConfig) -> tuple[GraphSpec, ...]:
@@ -125,6 +105,8 @@ def export_graph(spec: GraphSpec, config: ModelConfig, folder: Path) -> Path:
             samples,
             input_names=list(spec.inputs),
             output_names=list(spec.outputs),
+            # One per argument of forward, which takes all inputs as one.
+            dynamic_shapes=None if spec.dynamic_shapes is None else (spec.dynamic_shapes(),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -155,7 +137,9 @@ def largest_difference(spec: GraphSpec, config: ModelConfig, path: Path) -> floa
 
 
 def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]:
-    """Write a trained policy: its halves into ``folder``, both in one into ``folder/monolithic``.
+    """Write a trained policy: its halves into ``folder``, the slow one also as a cache needs it.
+
+    Both in one, for comparison, go into ``folder/monolithic``.
 
     Returns:
         The largest difference to PyTorch of each graph.
@@ -166,13 +150,17 @@ def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]
     """
     weights, config, words = read_weights(load_checkpoint(checkpoint))
     differences = {}
-    for spec in graph_specs(weights, config):
-        where = folder / "monolithic" if spec.name == "chunk" else folder
+    whole, cache = folder / "monolithic", folder / CACHE_FOLDER
+    for where in (folder, whole, cache):
         where.mkdir(parents=True, exist_ok=True)
+    for where in (folder, whole):
         (where / VOCABULARY_FILE).write_text(words.to_json(), encoding="utf-8")
+    for spec in graph_specs(weights, config):
+        where = whole if spec.name == "chunk" else folder
         differences[spec.name] = export_and_compare(spec, config, where)
-    write_manifest(folder, name, Kind.SPLIT, ("slow", "fast"), config, _ABOUT)
-    whole = folder / "monolithic"
+    for spec in cache_specs(weights, config):
+        differences[spec.name] = export_and_compare(spec, config, cache)
+    write_manifest(folder, name, Kind.SPLIT, ("slow", "fast"), config, _ABOUT, has_cache=True)
     write_manifest(whole, f"{name}-monolithic", Kind.CHUNK, ("chunk",), config, _ABOUT_WHOLE)
     return differences
 

@@ -16,7 +16,7 @@ import numpy as np
 from vla_ros.errors import ConfigError
 from vla_ros.learning.checkpoint import Checkpoint
 from vla_ros.learning.expert import run_expert
-from vla_ros.learning.export import GraphSpec, export_and_compare, read_weights, weights_of
+from vla_ros.learning.export import export_and_compare, read_weights, weights_of
 from vla_ros.learning.flow_config import FlowConfig
 from vla_ros.learning.flow_head import (
     MEAN,
@@ -32,6 +32,7 @@ from vla_ros.learning.flow_head import (
     velocity,
 )
 from vla_ros.learning.flow_training import FROZEN
+from vla_ros.learning.graph_spec import GraphSpec
 from vla_ros.learning.manifest import (
     ACTIONS,
     MAX_AGE_S,

@@ -21,13 +21,23 @@ from vla_ros.learning.state_vector import (
     STATE_SCALE,
     STATE_SIZE,
 )
-from vla_ros.learning.views import SIDE_PX, WRIST_BOX_PX, WRIST_SHAPE
+from vla_ros.learning.trunk import halo_cells
+from vla_ros.learning.views import (
+    CELL_PX,
+    CELLS,
+    SCENE_ROWS,
+    SCENE_SHAPE,
+    SIDE_PX,
+    WRIST_BOX_PX,
+    WRIST_SHAPE,
+)
 from vla_ros.learning.vocabulary import MAX_TOKENS
 from vla_ros.policies.action_space import ActionSpace
-from vla_ros.policies.manifest.schema import Kind
+from vla_ros.policies.manifest.schema import CACHE_GRAPHS, Kind
 from vla_ros.policies.manifest.write import write_manifest as write_description
 
 VOCABULARY_FILE = "vocabulary.json"
+CACHE_FOLDER = "cache"  # of its graphs, in the folder of an export
 MAX_AGE_S = 6.0
 CAMERAS = ("scene_camera", "wrist_camera")
 _CUT_ROWS = SIDE_PX - WRIST_SHAPE[0] * WRIST_BOX_PX
@@ -47,7 +57,14 @@ ACTIONS = ActionSpace(
 
 
 def write_manifest(
-    folder: Path, name: str, kind: Kind, graphs: Sequence[str], config: ModelConfig, about: str
+    folder: Path,
+    name: str,
+    kind: Kind,
+    graphs: Sequence[str],
+    config: ModelConfig,
+    about: str,
+    *,
+    has_cache: bool = False,
 ) -> Path:
     """Write ``manifest.yaml`` beside exported graphs and return its path.
 
@@ -58,31 +75,42 @@ def write_manifest(
         graphs: names of the graphs.
         config: sizes of the model.
         about: what a person should know of it.
+        has_cache: the slow half is there as a cache needs it, too.
 
     Raises:
         ConfigError: if a file is missing, or a reader would refuse the manifest.
     """
     tensors = describe_tensors(config)
-    description = {
+    description: dict[str, Any] = {
         "name": name,
         "kind": kind.value,
         "description": about,
         "max_age_s": MAX_AGE_S,
         "normalisation_sha256": normalisation_sha256(),
-        "graphs": {
-            graph: {
-                "file": f"{graph}.onnx",
-                "inputs": {n: tensors[graph, n] for n in _INPUTS[graph]},
-                "outputs": {n: tensors[graph, n] for n in _OUTPUTS[graph]},
-            }
-            for graph in graphs
-        },
+        "graphs": {graph: _graph(graph, f"{graph}.onnx", tensors) for graph in graphs},
         "actions": asdict(ACTIONS),
         "abilities": {"age_input": kind is Kind.SPLIT},
         "rates": {"slow_hz": 10.0, "fast_hz": 30.0},
         "files": [VOCABULARY_FILE],
     }
+    if has_cache:
+        description["cache"] = {
+            "cell_px": CELL_PX,
+            "halo_cells": halo_cells(config),
+            **{
+                graph: _graph(graph, f"{CACHE_FOLDER}/{graph}.onnx", tensors)
+                for graph in CACHE_GRAPHS
+            },
+        }
     return write_description(folder, description)
+
+
+def _graph(name: str, file: str, tensors: Mapping[tuple[str, str], dict[str, Any]]) -> Any:
+    return {
+        "file": file,
+        "inputs": {n: tensors[name, n] for n in _INPUTS[name]},
+        "outputs": {n: tensors[name, n] for n in _OUTPUTS[name]},
+    }
 
 
 def normalisation_sha256() -> str:
@@ -95,8 +123,16 @@ _INPUTS = {
     "slow": ("image", "tokens"),
     "fast": ("latent", "latent_age_s", "state", "image"),
     "chunk": ("image", "tokens", "state"),
+    "cells": ("scene", "origin"),
+    "fuse": ("features", "image", "tokens"),
 }
-_OUTPUTS = {"slow": ("latent",), "fast": ("actions", "done"), "chunk": ("actions", "done")}
+_OUTPUTS = {
+    "slow": ("latent",),
+    "fast": ("actions", "done"),
+    "chunk": ("actions", "done"),
+    "cells": ("features",),
+    "fuse": ("latent",),
+}
 
 
 def describe_tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, Any]]:
@@ -111,6 +147,12 @@ def describe_tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, 
     latent = _tensor("latent", "float32", (config.tokens, config.token_dim))
     actions = _tensor("actions", "float32", (CHUNK_ROWS, ACTION_SIZE))
     done = _tensor("done", "float32", (1,))
+    scene = _tensor("images", "uint8", (*SCENE_SHAPE, 3)) | {"steps": [0, CELL_PX, CELL_PX, 0]}
+    scene |= {"cameras": [CAMERAS[0]], "resize": "none"}
+    scene |= {"crop_px": [SCENE_ROWS[0], SIDE_PX - SCENE_ROWS[1], 0, 0]}
+    wrist = _tensor("images", "uint8", (SIDE_PX, SIDE_PX, 3))
+    wrist |= {"cameras": [CAMERAS[1]], "resize": "none"}
+    features = _tensor("features", "float32", (config.channels, *CELLS))
     return {
         ("slow", "image"): images,
         ("slow", "tokens"): tokens,
@@ -126,6 +168,13 @@ def describe_tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, 
         ("chunk", "state"): state,
         ("chunk", "actions"): actions,
         ("chunk", "done"): done,
+        ("cells", "scene"): scene,
+        ("cells", "origin"): _tensor("part_origin", "int64", (2,)),
+        ("cells", "features"): features | {"steps": [0, 0, 1, 1]},
+        ("fuse", "features"): features,
+        ("fuse", "image"): wrist,
+        ("fuse", "tokens"): tokens,
+        ("fuse", "latent"): latent,
     }
 
 

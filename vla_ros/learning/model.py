@@ -40,13 +40,18 @@ def slow_half(p: Weights, config: ModelConfig, image: Tensor, tokens: Tensor) ->
 
 
 def small_wrist(image: Tensor) -> Tensor:
-    """Return the wrist image (B, 52, 56, 3), 0..255, of whole images (B, 2, 224, 224, 3).
+    """Return the wrist image (B, 52, 56, 3), 0..255, of whole images (B, 2, 224, 224, 3)."""
+    return shrunk(image[:, 1])
+
+
+def shrunk(wrist: Tensor) -> Tensor:
+    """Return images (B, 52, 56, 3), 0..255, of whole ones of the wrist (B, 224, 224, 3).
 
     Rounded like the uint8 image that the fast half is handed.
     """
     from torch.nn.functional import avg_pool2d
 
-    wrist = image[:, 1, : WRIST_SHAPE[0] * WRIST_BOX_PX].movedim(-1, -3).float()
+    wrist = wrist[:, : WRIST_SHAPE[0] * WRIST_BOX_PX].movedim(-1, -3).float()
     return avg_pool2d(wrist, WRIST_BOX_PX).round().movedim(-3, -1)
 
 

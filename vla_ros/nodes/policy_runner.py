@@ -10,6 +10,7 @@ import vla_ros_core as core
 from vla_ros.errors import ConfigError
 from vla_ros.latency.ring import MAX_LATENT_BYTES
 from vla_ros.policies.base import LatentContract, SlowPolicy
+from vla_ros.policies.features.cache import FeatureCacheConfig
 from vla_ros.policies.onnx.providers import SessionSettings
 from vla_ros.policies.onnx.session import PolicyRuntime
 from vla_ros.policies.run_limit import RunLimit
@@ -47,10 +48,18 @@ class PolicyRunner:
         threads: on the CPU.
         limit_s: seconds that one run may take.
         load_limit_s: seconds that making one session may take, and one run that warms it up.
+        caches: run a slow half with its cache.
     """
 
     def __init__(
-        self, logger: Any, provider: str, threads: int, limit_s: float, load_limit_s: float
+        self,
+        logger: Any,
+        provider: str,
+        threads: int,
+        limit_s: float,
+        load_limit_s: float,
+        *,
+        caches: bool = False,
     ) -> None:
         self._logger = logger
         settings = SessionSettings(provider=provider, threads=threads)
@@ -63,6 +72,7 @@ class PolicyRunner:
             load_guard=self._load_limit,
             open_guard=self._load_limit,
             report=logger.warning,
+            cache=FeatureCacheConfig() if caches else None,
         )
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ from vla_ros.nodes.conversions import stamp_to_msg, tensors_to_msg
 from vla_ros.nodes.loop import describe
 from vla_ros.nodes.policy_runner import PolicyRunner, latent_ring_bytes
 from vla_ros.nodes.rings import FrameReader
-from vla_ros.policies.around import timing_of
+from vla_ros.policies.around import has_reused, timing_of
 from vla_ros.policies.base import LatentContract, LooksAtCameras, SlowPolicy
 from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
 from vla_ros.policies.onnx.providers import AUTO, PROVIDERS
@@ -59,6 +59,9 @@ class VlaNodeConfig:
         AUTO, "where the graph of an export runs", choices=PROVIDERS, read_only=True
     )
     policy_threads: int = setting(1, "its threads on the CPU", ge=1, le=64, read_only=True)
+    policy_cache: bool = setting(
+        False, "compute anew only what changed in the image", read_only=True
+    )
     policy_limit_s: float = setting(
         10.0, "an inference that takes longer is ended", unit="s", ge=0.01, le=600.0, read_only=True
     )
@@ -124,6 +127,7 @@ class SlowNode(VlaNode):
             config.policy_threads,
             config.policy_limit_s,
             config.policy_load_limit_s,
+            caches=config.policy_cache,
         )
         self._policy: SlowPolicy = make_slow_policy(config.policy, self._runner.runtime)
         self._contract = self._policy if isinstance(self._policy, LatentContract) else None
@@ -287,6 +291,7 @@ class SlowNode(VlaNode):
             model_hash=self._contract.model_hash if self._contract else 0,
             declared_schema=self._contract.latent_schema_hash if self._contract else 0,
             is_warmup=is_warmup,
+            is_cached=has_reused(self._policy),
             clock_id=core.clock_id(),
         )
         self._ring.write(tensors, stamp)

@@ -18,6 +18,7 @@ from vla_ros.policies.base import (
     FastPolicy,
     LatentContract,
     LooksAtCameras,
+    ReusesFeatures,
     TimesItself,
 )
 from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
@@ -52,6 +53,11 @@ def answered(
 def timing_of(policy: object) -> CallTiming | None:
     """Return where the time of a policy's last call went; None if it does not say."""
     return policy.last_timing if isinstance(policy, TimesItself) else None
+
+
+def has_reused(policy: object) -> bool:
+    """Return whether a policy's last latent is in part of earlier images."""
+    return isinstance(policy, ReusesFeatures) and policy.has_reused
 
 
 def cameras_of(policy: object) -> tuple[str, ...]:
@@ -95,6 +101,11 @@ class Around:
     def last_timing(self) -> CallTiming | None:
         """Where the time of the last call went; None if the policy does not say."""
         return timing_of(self.__inside)
+
+    @property
+    def has_reused(self) -> bool:
+        """Whether the last latent is in part of earlier images."""
+        return has_reused(self.__inside)
 
     @property
     def alarm(self) -> str:

@@ -117,6 +117,15 @@ class TimesItself(Protocol):
 
 
 @runtime_checkable
+class ReusesFeatures(Protocol):
+    """A slow policy that keeps what it made of earlier images."""
+
+    @property
+    def has_reused(self) -> bool:
+        """Whether some of that is in its last latent."""
+
+
+@runtime_checkable
 class AnswersRequests(Protocol):
     """A fast policy that is told all that was asked: prefix, guidance, candidates."""
 

@@ -65,17 +65,39 @@ def verify_policy(name: str) -> None:
         policy.verify(file)
 
 
+def demand_cache(name: str) -> None:
+    """Check that the slow half of a policy can be run with a cache, by its manifest alone.
+
+    Raises:
+        ConfigError: if it cannot, saying why.
+    """
+    if name.startswith(REMOTE):
+        raise ConfigError(
+            f"policy {name!r} computes elsewhere: a cache is asked for there, by "
+            "vla-ros policy serve --cache"
+        )
+    folder = policy_folder(name)
+    if folder is None:
+        raise ConfigError(f"policy {name!r} has no cache: only exports have one")
+    from vla_ros.policies.manifest.files import open_policy
+
+    open_policy(folder).manifest.demand_cache()
+
+
 def make_slow_policy(name: str, runtime: PolicyRuntime | None = None) -> SlowPolicy:
     """Return a new slow policy.
 
     Args:
         name: see ``ALLOWED``.
-        runtime: where and how an export runs.
+        runtime: where and how an export runs, and whether with a cache.
 
     Raises:
-        ConfigError: if there is none of this name, or its export is refused.
+        ConfigError: if there is none of this name, its export is refused, or it has no cache and
+            should be run with one.
         PolicyError: if nobody serves it.
     """
+    if runtime is not None and runtime.cache is not None:
+        demand_cache(name)
     if name == CLASSICAL:
         from vla_ros.policies.classical_slow import ClassicalSlowPolicy
 

@@ -16,6 +16,7 @@ from vla_ros.latency.stamping import (
     stamp_latent,
     validity_ns,
 )
+from vla_ros.policies.around import has_reused
 from vla_ros.policies.base import FastPolicy, LatentContract, SlowPolicy
 from vla_ros.sim.execution import Counts, ExecutionConfig
 from vla_ros.sim.rig.delays import DelayTrace
@@ -149,6 +150,7 @@ class SplitExecution:
             soft_validity_ns=soft_validity_ns(valid_ns, latency_ns, period_ns),
             model_hash=contract.model_hash if contract else 0,
             declared_schema=contract.latent_schema_hash if contract else 0,
+            is_cached=has_reused(self._slow),
         )
         return Latent(tensors=tensors, stamp=stamp)
 

@@ -100,6 +100,17 @@ class CacheCount:
         )
 
 
+def reuse_diagnostics(total: CacheCount, last: CacheCount) -> dict[str, float | str]:
+    """Return hit rate, reuse ratio and stale patches of all calls and the last, for people."""
+    return {
+        "feature_hit_rate": total.hit_rate,
+        "feature_reuse_ratio": total.reuse_ratio,
+        "feature_hit_rate_last": last.hit_rate,
+        "feature_reuse_ratio_last": last.reuse_ratio,
+        "feature_patches_stale": total.stale,
+    }
+
+
 @dataclass(frozen=True)
 class Lookup:
     """What one image needs: ``compute`` (rows, columns) is true where a patch must be computed."""

@@ -17,6 +17,7 @@ from vla_ros.policies.features.cache import (
     FeatureCacheConfig,
     FeatureKey,
     Lookup,
+    reuse_diagnostics,
 )
 from vla_ros.policies.features.encoder import Features, PatchEncoder, Patches
 from vla_ros.policies.features.patches import patch_grid
@@ -102,16 +103,18 @@ class CachedSlowPolicy(Around):
         """Where the time of the last call went: comparing images is made before computing."""
         return super().last_timing if self._now_ns is None else self._timing
 
+    @property
+    def has_reused(self) -> bool:
+        """Whether features of earlier images are in the last latent."""
+        return self.last.reuse_ratio > 0.0
+
     def diagnostics(self) -> dict[str, float | str]:
         """Return what the encoder says; hit rate, reuse ratio (last and all), stale patches."""
-        return super().diagnostics() | {
-            "feature_hit_rate": self.total.hit_rate,
-            "feature_reuse_ratio": self.total.reuse_ratio,
-            "feature_hit_rate_last": self.last.hit_rate,
-            "feature_reuse_ratio_last": self.last.reuse_ratio,
-            "feature_patches_stale": self.total.stale,
-            "feature_encoder": self._encoder.version,
-        }
+        return (
+            super().diagnostics()
+            | reuse_diagnostics(self.total, self.last)
+            | {"feature_encoder": self._encoder.version}
+        )
 
     def _read_clock(self) -> int:
         return 0 if self._now_ns is None else self._now_ns()

@@ -93,7 +93,8 @@ class RegionCache:
     Args:
         cell_px: side of a cell of the map [px].
         halo: how far a cell has an effect, in cells.
-        config: threshold and refresh; ``cell_px`` of it divides that of the map.
+        config: threshold and refresh; ``cell_px`` of it divides that of the map, and a share to
+            reuse is 0 or 1: what is computed is one rectangle, and no choice of cells.
 
     Thread-safety: one thread.
     """
@@ -103,6 +104,11 @@ class RegionCache:
         if cell_px % self._config.cell_px or halo < 0:
             raise ConfigError(
                 f"cells of {cell_px} px must be multiples of {self._config.cell_px}, halo >= 0"
+            )
+        if self._config.min_reuse_ratio not in (0.0, 1.0):
+            raise ConfigError(
+                "min_reuse_ratio must be 0 or 1 where regions are computed, got "
+                f"{self._config.min_reuse_ratio:g}"
             )
         self._per_cell, self._halo = cell_px // self._config.cell_px, halo
         self.clear()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vla_ros.errors import ConfigError
+from vla_ros.policies.manifest.check_cache import check_cache
 from vla_ros.policies.manifest.schema import (
     GraphSpec,
     ImageDetails,
@@ -30,14 +31,24 @@ _INPUTS: Mapping[str, frozenset[Role]] = {
     "fast": _SEEN | _DRAWN | _LATENT,
     "chunk": _SEEN | _DRAWN,
     "velocity": _SEEN | _LATENT | _FLOW,
+    "cells": frozenset({Role.IMAGES, Role.PART_ORIGIN}),
+    "fuse": _SEEN | {Role.FEATURES},
 }
 _OUTPUTS: Mapping[str, frozenset[Role]] = {
     "slow": frozenset({Role.LATENT}),
     "fast": _ROWS,
     "chunk": _ROWS | {Role.LATENT},
     "velocity": frozenset({Role.VELOCITY, Role.VJP}),
+    "cells": frozenset({Role.FEATURES}),
+    "fuse": frozenset({Role.LATENT}),
 }
-_NEEDED = {"slow": Role.LATENT, "fast": Role.ACTIONS, "chunk": Role.ACTIONS}
+_NEEDED = {
+    "slow": Role.LATENT,
+    "fast": Role.ACTIONS,
+    "chunk": Role.ACTIONS,
+    "cells": Role.FEATURES,
+    "fuse": Role.LATENT,
+}
 _MANY = frozenset({Role.LATENT})  # all other roles occur at most once on each side of a graph
 
 
@@ -48,17 +59,20 @@ def check_manifest(manifest: Manifest) -> None:
         ConfigError: naming what does not.
     """
     _check_graph_names(manifest)
-    for graph in manifest.graphs.values():
+    for graph in manifest.all_graphs.values():
         _check_roles(graph)
         for tensor in graph.inputs + graph.outputs:
             try:
                 _check_tensor(tensor, manifest)
+                if tensor.steps and graph.name != "cells":
+                    raise ConfigError("only tensors of cache.cells have steps")
             except ConfigError as error:
-                raise ConfigError(f"graphs.{graph.name}: {tensor.name}: {error}") from error
+                raise ConfigError(f"{graph.place}: {tensor.name}: {error}") from error
         _check_mask(graph)
         _check_latents(manifest, graph)
     _check_abilities(manifest)
-    files = [g.file for g in manifest.graphs.values()] + list(manifest.files)
+    check_cache(manifest)
+    files = [g.file for g in manifest.all_graphs.values()] + list(manifest.files)
     twice = sorted({name for name in files if files.count(name) > 1})
     if twice:
         raise ConfigError(f"file {twice[0]!r} is named twice")
@@ -87,22 +101,23 @@ def _check_roles(graph: GraphSpec) -> None:
             if tensor.role not in allowed:
                 names = ", ".join(sorted(role.value for role in allowed))
                 raise ConfigError(
-                    f"graphs.{graph.name}: {side} {tensor.name} cannot have the role "
+                    f"{graph.place}: {side} {tensor.name} cannot have the role "
                     f"{tensor.role.value}; possible: {names}"
                 )
             if roles.count(tensor.role) > 1 and tensor.role not in _MANY:
-                raise ConfigError(f"graphs.{graph.name}: two {side}s are {tensor.role.value}")
+                raise ConfigError(f"{graph.place}: two {side}s are {tensor.role.value}")
     needed = _NEEDED.get(graph.name)
     if needed is not None and graph.output(needed) is None:
-        raise ConfigError(f"graphs.{graph.name} has no output {needed.value}")
+        raise ConfigError(f"{graph.place} has no output {needed.value}")
     if not graph.inputs:
-        raise ConfigError(f"graphs.{graph.name} has no inputs")
+        raise ConfigError(f"{graph.place} has no inputs")
 
 
 def _check_tensor(tensor: TensorSpec, manifest: Manifest) -> None:
     rows = (1, manifest.actions.rows, manifest.actions.columns)
     candidates = manifest.abilities.candidates
     expected: dict[Role, tuple[str, tuple[int, ...]]] = {
+        Role.PART_ORIGIN: ("int64", (1, 2)),
         Role.LATENT_AGE: ("float32", (1, 1)),
         Role.NOISE: ("float32", rows if len(tensor.size) < 4 else (1, candidates, *rows[1:])),
         Role.PREFIX: ("float32", rows),
@@ -128,7 +143,7 @@ def _check_tensor(tensor: TensorSpec, manifest: Manifest) -> None:
                 f"{tensor.role.value} must be {dtype} {list(shape)}, "
                 f"got {tensor.dtype} {list(tensor.shape)}"
             )
-    elif tensor.role is not Role.LATENT:
+    elif tensor.role not in (Role.LATENT, Role.FEATURES):
         _check_seen(tensor, manifest)
 
 
@@ -169,7 +184,7 @@ def _check_mask(graph: GraphSpec) -> None:
     details = None if images is None else images.details
     n = len(details.cameras) if isinstance(details, ImageDetails) else 0
     if mask.size != (1, n):
-        raise ConfigError(f"graphs.{graph.name}: {mask.name} must be [1, {n}], one per camera")
+        raise ConfigError(f"{graph.place}: {mask.name} must be [1, {n}], one per camera")
 
 
 def _check_latents(manifest: Manifest, graph: GraphSpec) -> None:
@@ -178,18 +193,18 @@ def _check_latents(manifest: Manifest, graph: GraphSpec) -> None:
     made = {t.name: t for t in maker.outputs if t.role is Role.LATENT}
     for tensor in graph.inputs:
         if tensor.role is Role.LATENT_AGE and manifest.kind is Kind.CHUNK:
-            raise ConfigError(f"graphs.{graph.name}: there is no latent age in one piece")
+            raise ConfigError(f"{graph.place}: there is no latent age in one piece")
         if tensor.role is not Role.LATENT:
             continue
         source = made.get(tensor.source or tensor.name)
         if source is None:
             raise ConfigError(
-                f"graphs.{graph.name}: input {tensor.name} is no output of {maker.name}, "
+                f"{graph.place}: input {tensor.name} is no output of {maker.name}, "
                 f"which makes {', '.join(made) or 'no latent'}"
             )
         if (source.dtype, source.size) != (tensor.dtype, tensor.size):
             raise ConfigError(
-                f"graphs.{graph.name}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, but "
+                f"{graph.place}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, but "
                 f"{maker.name} makes it {source.dtype} {list(source.shape)}"
             )
 

@@ -10,9 +10,11 @@ from vla_ros.errors import ConfigError
 from vla_ros.policies.action_space import ActionSpace
 from vla_ros.policies.manifest.check import check_manifest
 from vla_ros.policies.manifest.schema import (
+    CACHE_GRAPHS,
     DTYPES,
     FORMAT,
     Abilities,
+    CacheSpec,
     Details,
     Dimension,
     GraphSpec,
@@ -65,6 +67,7 @@ def parse_manifest(text: str, origin: str = "manifest.yaml") -> Manifest:
         rates=_closed(top.section("rates", {}), Rates),
         model_space=_model_space(top),
         files=_files(top.section("files", {})),
+        cache=_cache(top),
     )
     top.close()
     try:
@@ -105,19 +108,30 @@ def _model_space(top: Section) -> ModelSpace | None:
     return space
 
 
+def _cache(top: Section) -> CacheSpec | None:
+    if top.take("cache", None) is None:
+        return None
+    section = top.section("cache")
+    graphs = {name: _graph(name, section.section(name)) for name in CACHE_GRAPHS}
+    spec = section.settings(CacheSpec, **graphs)
+    section.close()
+    return spec
+
+
 def _graphs(section: Section) -> dict[str, GraphSpec]:
-    graphs = {}
-    for name in section.names:
-        graph = section.section(name)
-        graphs[name] = GraphSpec(
-            name=name,
-            file=graph.text("file"),
-            sha256=_sha256(graph, "sha256"),
-            inputs=_tensors(graph.section("inputs")),
-            outputs=_tensors(graph.section("outputs")),
-        )
-        graph.close()
-    return graphs
+    return {name: _graph(name, section.section(name)) for name in section.names}
+
+
+def _graph(name: str, section: Section) -> GraphSpec:
+    graph = GraphSpec(
+        name=name,
+        file=section.text("file"),
+        sha256=_sha256(section, "sha256"),
+        inputs=_tensors(section.section("inputs")),
+        outputs=_tensors(section.section("outputs")),
+    )
+    section.close()
+    return graph
 
 
 def _tensors(section: Section) -> tuple[TensorSpec, ...]:
@@ -132,6 +146,7 @@ def _tensor(name: str, section: Section) -> TensorSpec:
         dtype=section.text("dtype", choices=DTYPES),
         shape=_shape(section),
         details=_details(role, section),
+        steps=_steps(section),
         source=section.text("source", "") if role is Role.LATENT else "",
     )
     section.close()
@@ -152,6 +167,20 @@ def _shape(section: Section) -> tuple[Dimension, ...]:
                 f"{section.path('shape')}[{i}] must be 1 to {_MAX_SIDE}"
                 f"{', or the name of the batch' if i == 0 else ''}, got {size!r}"
             )
+    return tuple(value)
+
+
+def _steps(section: Section) -> tuple[int, ...]:
+    value = section.take("steps", None)
+    if value is None:
+        return ()
+    n = len(section.take("shape"))
+    is_list = isinstance(value, list) and len(value) == n
+    if not is_list or not all(type(step) is int and 0 <= step <= _MAX_SIDE for step in value):
+        raise ConfigError(
+            f"{section.path('steps')} must be {n} numbers from 0 to {_MAX_SIDE}, one per size of "
+            f"shape, got {value!r}"
+        )
     return tuple(value)
 
 

@@ -19,6 +19,7 @@ from vla_ros.policies.action_space import ActionSpace
 
 FORMAT = 1
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+CACHE_GRAPHS = ("cells", "fuse")
 GRAMMARS = ("none", "pick_place")
 Dimension = int | str
 
@@ -38,6 +39,8 @@ class Role(enum.Enum):
     INSTRUCTION = "instruction"  # int64 (1, L): tokens, padded
     STATE = "state"  # float32 (1, S): fields of the robot state
     LATENT = "latent"  # any: an output of `slow`, an input of `fast`; of `chunk`, for `velocity`
+    PART_ORIGIN = "part_origin"  # int64 (1, 2): row and column of the first cell of a part
+    FEATURES = "features"  # float32 (1, C, rows, columns): what `cells` makes of a part, per cell
     LATENT_AGE = "latent_age_s"  # float32 (1, 1): since the exposure of its oldest image [s]
     NOISE = "noise"  # float32 (1, H, A), or (1, K, H, A) with candidates: standard normal
     PREFIX = "prefix"  # float32 (1, H, A): rows to continue, in the columns of the actions
@@ -139,6 +142,8 @@ class TensorSpec:
     Attributes:
         dtype: a NumPy name.
         shape: the first dimension may be a name, as in the graph; it is then 1.
+        steps: of a tensor that differs in size from call to call: per dimension 0 where it is
+            always that of ``shape``, else it is any multiple of the step up to that of ``shape``.
         source: of a latent input: the output of ``slow`` that it is; empty: of the same name.
     """
 
@@ -147,12 +152,28 @@ class TensorSpec:
     dtype: str
     shape: tuple[Dimension, ...]
     details: Details = None
+    steps: tuple[int, ...] = ()
     source: str = ""
 
     @property
     def size(self) -> tuple[int, ...]:
-        """The shape in numbers."""
+        """The shape in numbers, at its largest."""
         return tuple(1 if isinstance(d, str) else d for d in self.shape)
+
+    @property
+    def smallest(self) -> tuple[int, ...]:
+        """The shape at its smallest."""
+        steps = self.steps or (0,) * len(self.shape)
+        return tuple(step or d for d, step in zip(self.size, steps, strict=True))
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape is possible."""
+        if not self.steps:
+            return shape == self.size
+        return len(shape) == len(self.steps) and all(
+            found == most if step == 0 else 0 < found <= most and found % step == 0
+            for found, most, step in zip(shape, self.size, self.steps, strict=True)
+        )
 
     @property
     def n_bytes(self) -> int:
@@ -173,6 +194,16 @@ class GraphSpec:
     sha256: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    @property
+    def place(self) -> str:
+        """Where the manifest describes it."""
+        return f"{'cache' if self.name in CACHE_GRAPHS else 'graphs'}.{self.name}"
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is run on tensors of different sizes."""
+        return any(tensor.steps for tensor in self.inputs + self.outputs)
 
     def input(self, role: Role) -> TensorSpec | None:
         """Return the input of a role, or None."""
@@ -225,6 +256,26 @@ class ModelSpace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheSpec:
+    """The slow half once more, in two graphs: of a scene only what changed is computed anew.
+
+    Attributes:
+        cells: a part of one camera's image, of any size, to features of its cells.
+        fuse: features of the whole image, and what else is seen, to the latent.
+    """
+
+    cell_px: int = setting(0, "side of a cell of the image", unit="px", ge=1, le=256)
+    halo_cells: int = setting(
+        -1, "how far a pixel has an effect on features, in cells", ge=0, le=1024
+    )
+    cells: GraphSpec
+    fuse: GraphSpec
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """An exported policy.
 
@@ -233,6 +284,7 @@ class Manifest:
         normalisation_sha256: of the statistics inside the graphs; halves that differ in it do not
             understand each other although their shapes agree.
         files: sha256 of every file that is not a graph, by path below the folder.
+        cache: how the slow half is run with a cache; None: it cannot be.
     """
 
     name: str
@@ -246,6 +298,26 @@ class Manifest:
     model_space: ModelSpace | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    cache: CacheSpec | None = None
+
+    def demand_cache(self) -> CacheSpec:
+        """Return how the slow half is run with a cache.
+
+        Raises:
+            ConfigError: if it cannot be.
+        """
+        if self.cache is None:
+            raise ConfigError(
+                f"{self.name} cannot be run with a cache: its manifest has no section cache. "
+                "Export it anew (vla-ros policy export), or run it without"
+            )
+        return self.cache
+
+    @property
+    def all_graphs(self) -> dict[str, GraphSpec]:
+        """Every graph by name, those of the cache too."""
+        cache = () if self.cache is None else (self.cache.cells, self.cache.fuse)
+        return {**self.graphs, **{graph.name: graph for graph in cache}}
 
     @property
     def seeing(self) -> GraphSpec:
@@ -260,5 +332,5 @@ class Manifest:
     @property
     def all_files(self) -> dict[str, str]:
         """The sha256 of every file that the policy consists of."""
-        graphs = {g.file: g.sha256 for g in self.graphs.values()}
+        graphs = {g.file: g.sha256 for g in self.all_graphs.values()}
         return graphs | dict(self.files)

@@ -14,7 +14,7 @@ import yaml
 from vla_ros.errors import ConfigError
 from vla_ros.policies.manifest.files import MANIFEST, contained, open_policy
 from vla_ros.policies.manifest.parse import parse_manifest
-from vla_ros.policies.manifest.schema import FORMAT
+from vla_ros.policies.manifest.schema import CACHE_GRAPHS, FORMAT
 
 _BLOCK_BYTES = 1 << 20
 
@@ -38,9 +38,11 @@ def write_manifest(folder: Path, description: Mapping[str, Any]) -> Path:
         ConfigError: if a file is missing or lies outside, or the manifest would be refused.
     """
     data = copy.deepcopy(dict(description))
-    for name, graph in data.get("graphs", {}).items():
+    cache = data.get("cache", {})
+    graphs = data.get("graphs", {}) | {k: cache[k] for k in CACHE_GRAPHS if k in cache}
+    for name, graph in graphs.items():
         if not isinstance(graph, dict) or "file" not in graph:
-            raise ConfigError(f"graphs.{name} needs a file")
+            raise ConfigError(f"graph {name} needs a file")
         graph["sha256"] = _sha256(folder, str(graph["file"]))
     data["files"] = {name: _sha256(folder, str(name)) for name in data.get("files", ())}
     try:

@@ -40,7 +40,8 @@ class Call:
         latent: of a split policy.
         seen: latent tensors that graph ``chunk`` made of the same observation, by name.
         tells_age: False hides from the graph how old the latent is.
-        columns: (H, A) of what else the role asks for: prefix, rows under way, cotangent.
+        columns: what else the role asks for, without the batch: prefix, rows under way and
+            cotangent (H, A), features (C, rows, columns).
         numbers: single numbers: prefix rows, flow time.
     """
 
@@ -78,12 +79,10 @@ class Feeds:
     def __init__(self, folder: PolicyFolder, graph: GraphSpec, seed: int = 0) -> None:
         self._noise: list[_Noise] = []
         self._seed = seed
-        images = graph.input(Role.IMAGES)
         may_lack = graph.input(Role.IMAGE_MASK) is not None
-        self.cameras = _cameras_of(images)
+        self.cameras = cameras_of(graph)
         self._fills = [
-            (tensor.name, self._fill_of(tensor, folder, may_lack, images))
-            for tensor in graph.inputs
+            (tensor.name, self._fill_of(tensor, folder, may_lack)) for tensor in graph.inputs
         ]
 
     def make(self, call: Call) -> dict[str, Array]:
@@ -101,9 +100,7 @@ class Feeds:
         for noise in self._noise:
             noise.reset()
 
-    def _fill_of(
-        self, tensor: TensorSpec, folder: PolicyFolder, may_lack: bool, images: TensorSpec | None
-    ) -> Fill:
+    def _fill_of(self, tensor: TensorSpec, folder: PolicyFolder, may_lack: bool) -> Fill:
         details, role = tensor.details, tensor.role
         if isinstance(details, ImageDetails):
             return _Images(tensor, details, may_lack)
@@ -115,7 +112,7 @@ class Feeds:
             self._noise.append(_Noise(tensor, details, self._seed))
             return self._noise[-1]
         if role is Role.IMAGE_MASK:
-            return _Mask(tensor, _cameras_of(images))
+            return _Mask(tensor, self.cameras)
         if role is Role.LATENT:
             return _LatentTensor(tensor)
         if role is Role.LATENT_AGE:
@@ -132,7 +129,9 @@ def tokenizer_of(
     return make_tokenizer(details.tokenizer, data, tensor.size[1], origin)
 
 
-def _cameras_of(images: TensorSpec | None) -> tuple[str, ...]:
+def cameras_of(graph: GraphSpec) -> tuple[str, ...]:
+    """Return the cameras that a graph sees, in its order."""
+    images = graph.input(Role.IMAGES)
     details = None if images is None else images.details
     return details.cameras if isinstance(details, ImageDetails) else ()
 

@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.clock import NS_PER_MS
+from vla_ros.errors import PolicyError
 from vla_ros.latency.codec import encoded_bytes
 from vla_ros.policies.base import Tensors
 from vla_ros.policies.instruction import ALL_GOALS
 from vla_ros.policies.manifest.files import PolicyFolder
-from vla_ros.policies.manifest.schema import InstructionDetails, Kind
+from vla_ros.policies.manifest.schema import GraphSpec, InstructionDetails, Kind
+from vla_ros.policies.onnx.cached_slow import CachedOnnxSlowPolicy
 from vla_ros.policies.onnx.chunk import OnnxChunkPolicy
 from vla_ros.policies.onnx.contract import latent_schema_hash, model_hash
 from vla_ros.policies.onnx.fast import OnnxFastPolicy
-from vla_ros.policies.onnx.feeds import tokenizer_of
+from vla_ros.policies.onnx.feeds import cameras_of, tokenizer_of
 from vla_ros.policies.onnx.model_scan import scan_model
 from vla_ros.policies.onnx.rehearsal import (
     NOW_NS,
@@ -31,6 +34,7 @@ from vla_ros.policies.tokens import Tokenizer, WordTokenizer
 from vla_ros.types import ActionChunk, Observation
 
 _SEED = 0
+_CACHE_DIFFERENCE = 0.01  # of the size of a latent: 16-bit floats of a GPU leave less
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def inspect_policy(
     manifest = folder.manifest
     yield Found(
         "manifest",
-        f"{manifest.name}: {manifest.kind.value} policy of {len(manifest.graphs)} graphs, "
+        f"{manifest.name}: {manifest.kind.value} policy of {len(manifest.all_graphs)} graphs, "
         f"{manifest.actions.rows} rows, {manifest.actions.dt_s * 1000:.1f} ms apart",
     )
     yield from _files(folder)
@@ -94,7 +98,7 @@ def _files(folder: PolicyFolder) -> Iterator[Found]:
     for name, stated in folder.manifest.all_files.items():
         size = folder.verify(name).stat().st_size
         yield Found(f"file {name}", f"{size} bytes, sha256 {stated[:16]}..., inside the folder")
-    for graph in folder.manifest.graphs.values():
+    for graph in folder.manifest.all_graphs.values():
         found = scan_model(folder.read(graph.file), graph.file)
         where = ", ".join(sorted(found.locations)) or "the file itself"
         yield Found(
@@ -144,11 +148,52 @@ def _split(folder: PolicyFolder, runtime: PolicyRuntime, instruction: str) -> It
         request = guided_request(observation, chunk, fast.capabilities)
         (guided,) = fast.decode_request(made_up_latent(tensors), request, NOW_NS)
         yield Found("guided rows", f"{_rows(guided)}, {_took(fast.last_timing)}")
+    if folder.manifest.cache is not None:
+        yield from _cache(folder, runtime, slow, observation)
     yield Found(
         "latent",
         f"{encoded_bytes(tensors)} bytes in the ring, schema "
         f"{latent_schema_hash(folder.manifest):016x}, weights {model_hash(folder):016x}",
     )
+
+
+def _cache(
+    folder: PolicyFolder, runtime: PolicyRuntime, slow: OnnxSlowPolicy, observation: Observation
+) -> Iterator[Found]:
+    """Try a cache on a scene of which a part changes, beside the slow half without."""
+    policy = CachedOnnxSlowPolicy(folder, runtime)
+    yield _graph(policy.cells)
+    yield _graph(policy.fuse)
+    largest = 0.0
+    for seen in (observation, _partly_black(observation, policy.cells.spec)):
+        found, right = policy.encode(seen), slow.encode(seen)
+        largest = max(largest, *(_difference(found[name], right[name]) for name in right))
+    if not largest <= _CACHE_DIFFERENCE:
+        raise PolicyError(
+            f"latents with cache differ from those without by {largest:.2g} of their size, at most "
+            f"{_CACHE_DIFFERENCE:g} allowed: the cache is not that of graph slow"
+        )
+    yield Found(
+        "latent with cache",
+        f"differs by at most {largest:.1e} of its size; {100 * policy.last.reuse_ratio:.0f} % of "
+        f"the cells known after a change, {_took(policy.last_timing)}",
+    )
+
+
+def _partly_black(observation: Observation, graph: GraphSpec) -> Observation:
+    """Return it with a black square in the middle of what a graph sees."""
+    (camera,) = cameras_of(graph)
+    frame = observation.frames[camera]
+    rgb = frame.rgb.copy()
+    height, width = rgb.shape[:2]
+    rgb[height // 2 : height // 2 + height // 16, width // 2 : width // 2 + width // 16] = 0
+    return replace(observation, frames={**observation.frames, camera: replace(frame, rgb=rgb)})
+
+
+def _difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
+    """Return the largest difference of two tensors as a share of the largest value."""
+    x, y = a.astype(float), b.astype(float)
+    return float(np.abs(x - y).max() / max(np.abs(y).max(), 1e-9))
 
 
 def _chunk(folder: PolicyFolder, runtime: PolicyRuntime, instruction: str) -> Iterator[Found]:

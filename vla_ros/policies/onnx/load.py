@@ -8,6 +8,7 @@ from pathlib import Path
 from vla_ros.policies.base import FastPolicy, InstructionCheck, SlowPolicy
 from vla_ros.policies.manifest.files import open_policy
 from vla_ros.policies.manifest.schema import Kind
+from vla_ros.policies.onnx.cached_slow import CachedOnnxSlowPolicy
 from vla_ros.policies.onnx.chunk import ChunkAsSlow, OnnxChunkPolicy, RowsAsFast
 from vla_ros.policies.onnx.fast import OnnxFastPolicy
 from vla_ros.policies.onnx.session import PolicyRuntime
@@ -15,12 +16,14 @@ from vla_ros.policies.onnx.slow import OnnxInstructionCheck, OnnxSlowPolicy
 
 
 def load_slow(path: Path, runtime: PolicyRuntime | None = None) -> SlowPolicy:
-    """Return what runs slowly: the slow half, or a whole policy in one piece.
+    """Return what runs slowly: the slow half, with its cache if so asked, or a policy in one piece.
 
     Raises:
-        ConfigError: if the export is refused.
+        ConfigError: if the export is refused, or has no cache and should be run with one.
     """
     folder = open_policy(path)
+    if runtime is not None and runtime.cache is not None:
+        return CachedOnnxSlowPolicy(folder, runtime)
     if folder.manifest.kind is Kind.CHUNK:
         return ChunkAsSlow(OnnxChunkPolicy(folder, runtime))
     return OnnxSlowPolicy(folder, runtime)

@@ -90,7 +90,8 @@ class OrtBackend:
         self.provider = chosen.provider
         self._outputs = [tensor.name for tensor in graph.outputs]
         self._binding: _DeviceBinding | None = None
-        if chosen.provider != CPU:
+        # What differs in size from call to call has no fixed address: ONNX Runtime copies it.
+        if chosen.provider != CPU and not graph.varies:
             self._binding = _DeviceBinding(self._ort, self._session, graph, settings.device_id)
         elsewhere = operators_elsewhere(self._session, chosen.ort_name)
         if elsewhere:

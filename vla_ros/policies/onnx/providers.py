@@ -132,7 +132,7 @@ def provider_options(name: str, settings: SessionSettings, graph: GraphSpec) -> 
             "trt_max_workspace_size": str(settings.workspace_mib * _MIB),
             "trt_builder_optimization_level": str(settings.optimisation_level),
             "trt_fp16_enable": _flag(settings.fp16),
-            "trt_cuda_graph_enable": _flag(settings.cuda_graph),
+            "trt_cuda_graph_enable": _flag(settings.cuda_graph and not graph.varies),
             "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": cache,
             "trt_timing_cache_enable": "True",
@@ -140,15 +140,16 @@ def provider_options(name: str, settings: SessionSettings, graph: GraphSpec) -> 
         }
         if settings.weights_by_pointer:
             options["trt_load_user_initializer"] = "True"
-        shapes = profile_shapes(graph)
-        if shapes:
-            options |= {f"trt_profile_{edge}_shapes": shapes for edge in ("min", "opt", "max")}
+        least, most = profile_shapes(graph)
+        if most:
+            edges = {"min": least, "opt": most, "max": most}
+            options |= {f"trt_profile_{edge}_shapes": shapes for edge, shapes in edges.items()}
         return options
     if name == CUDA:
         options = {
             "device_id": str(settings.device_id),
             "arena_extend_strategy": "kSameAsRequested",
-            "enable_cuda_graph": "1" if settings.cuda_graph else "0",
+            "enable_cuda_graph": "1" if settings.cuda_graph and not graph.varies else "0",
         }
         if settings.gpu_memory_mib:
             options["gpu_mem_limit"] = str(settings.gpu_memory_mib * _MIB)
@@ -156,10 +157,19 @@ def provider_options(name: str, settings: SessionSettings, graph: GraphSpec) -> 
     return {}
 
 
-def profile_shapes(graph: GraphSpec) -> str:
-    """Return the shapes of inputs with a named batch, as TensorRT's profiles want them."""
-    named = [t for t in graph.inputs if any(isinstance(d, str) for d in t.shape)]
-    return ",".join(f"{t.name}:{'x'.join(str(d) for d in t.size)}" for t in named)
+def profile_shapes(graph: GraphSpec) -> tuple[str, str]:
+    """Return smallest and largest shapes of inputs that have names in place of sizes.
+
+    In the form of TensorRT's profiles; empty where all sizes are numbers.
+    """
+    named = [t for t in graph.inputs if t.steps or isinstance(t.shape[0], str)]
+    least, most = (
+        ",".join(
+            f"{t.name}:{'x'.join(map(str, size))}" for t, size in zip(named, sizes, strict=True)
+        )
+        for sizes in ([t.smallest for t in named], [t.size for t in named])
+    )
+    return least, most
 
 
 def _flag(value: bool) -> str:

@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.errors import ConfigError, PolicyError
+from vla_ros.errors import ConfigError, PolicyError, PolicyTimeoutError
+from vla_ros.policies.features.cache import FeatureCacheConfig
 from vla_ros.policies.manifest.files import PolicyFolder
 from vla_ros.policies.manifest.schema import GraphSpec, TensorSpec
 from vla_ros.policies.onnx.backend import Backend, TensorFacts, Tensors
@@ -53,6 +54,8 @@ class PolicyRuntime:
             device. It cannot be cancelled: one that hangs costs the process
             (``RunLimit.on_stuck``).
         report: told of every fallback.
+        cache: run slow halves with their cache, and when it may be reused (``load_slow``); None:
+            without.
     """
 
     session: SessionSettings = field(default_factory=SessionSettings)
@@ -61,13 +64,15 @@ class PolicyRuntime:
     load_guard: Guard = unlimited
     open_guard: Guard = unlimited
     report: Callable[[str], None] = _log
+    cache: FeatureCacheConfig | None = None
 
 
 class GraphSession:
     """One graph of a policy, ready to run.
 
     Guarantees: names, types and shapes are those of the manifest, of the graph as of every output,
-    and all numbers that come out are finite.
+    and all numbers that come out are finite. A graph whose tensors differ in size from call to call
+    has been tried at the largest and at the smallest.
 
     Args:
         folder: the policy.
@@ -86,7 +91,7 @@ class GraphSession:
         self, folder: PolicyFolder, name: str, runtime: PolicyRuntime | None = None
     ) -> None:
         self._runtime = runtime or PolicyRuntime()
-        self.spec = folder.manifest.graphs[name]
+        self.spec = folder.manifest.all_graphs[name]
         self._what = f"{folder.manifest.name}/{name}"
         self._lock = threading.Lock()
         with self._runtime.open_guard(f"making a session of {self._what}", _cannot_be_cancelled):
@@ -96,6 +101,8 @@ class GraphSession:
         zeros = {tensor.name: tensor.zeros() for tensor in self.spec.inputs}
         for _ in range(self._runtime.session.warmup_runs):
             self._execute(zeros, self._runtime.load_guard)
+        if self.spec.varies:
+            self._try_smallest()
 
     @property
     def provider(self) -> str:
@@ -136,6 +143,25 @@ class GraphSession:
         self.statistics.add(timing)
         return outputs, timing
 
+    def _try_smallest(self) -> None:
+        inputs, outputs = self.spec.inputs, self.spec.outputs
+        zeros = {tensor.name: np.zeros(tensor.smallest, tensor.dtype) for tensor in inputs}
+        try:
+            found, _ = self._execute(zeros, self._runtime.load_guard)
+        except PolicyTimeoutError:
+            raise
+        except PolicyError as error:
+            raise ConfigError(
+                f"{self.spec.file} takes no inputs of the least size: {error}"
+            ) from error
+        for tensor in outputs:
+            shape = found[tensor.name].shape
+            if shape != tensor.smallest:
+                raise ConfigError(
+                    f"{self.spec.file}: of the smallest inputs {tensor.name} is {list(shape)}, "
+                    f"the manifest says {list(tensor.smallest)}"
+                )
+
     def _execute(self, feeds: Tensors, guard: Guard) -> tuple[dict[str, Array], CallTiming]:
         now_ns = self._runtime.now_ns
         began_ns = now_ns()
@@ -160,10 +186,11 @@ class GraphSession:
             value = values.get(tensor.name)
             if value is None:
                 raise PolicyError(f"{self._what}: {side} {tensor.name} is missing")
-            if value.shape != tensor.size or value.dtype != tensor.dtype:
+            if not tensor.fits(value.shape) or value.dtype != tensor.dtype:
+                most = " at most" if tensor.steps else ""
                 raise PolicyError(
-                    f"{self._what}: {side} {tensor.name} must be {tensor.dtype} {tensor.size}, "
-                    f"got {value.dtype} {value.shape}"
+                    f"{self._what}: {side} {tensor.name} must be {tensor.dtype}{most} "
+                    f"{tensor.size}, got {value.dtype} {value.shape}"
                 )
 
 
@@ -189,13 +216,23 @@ def compare_graph(
                 raise ConfigError(
                     f"{spec.file} has no {side} {tensor.name!r}; it has {', '.join(found)}"
                 )
-            # A named batch has been set to 1; of some outputs the name remains.
-            shape = tuple(1 if d == tensor.shape[0] else d for d in facts.shape)
+            shape = _sizes(tensor, facts)
             if facts.dtype != tensor.dtype or shape != tensor.size:
                 raise ConfigError(
                     f"{spec.file}: {side} {tensor.name} is {facts.dtype} {list(facts.shape)}, "
                     f"the manifest says {tensor.dtype} {list(tensor.shape)}"
+                    + (f" with steps {list(tensor.steps)}" if tensor.steps else "")
                 )
+
+
+def _sizes(tensor: TensorSpec, facts: TensorFacts) -> tuple[int | str, ...]:
+    """Return the sizes of a graph's tensor, with those of the manifest in place of names."""
+    # A named batch has been set to 1; of some outputs the name remains.
+    sizes = [1 if d == tensor.shape[0] else d for d in facts.shape]
+    for i, step in enumerate(tensor.steps[: len(sizes)]):
+        if step:  # what differs from call to call has a name in the graph
+            sizes[i] = tensor.size[i] if isinstance(sizes[i], str) else f"always {sizes[i]}"
+    return tuple(sizes)
 
 
 def read_graph(folder: PolicyFolder, graph: GraphSpec) -> bytes:

@@ -15,7 +15,7 @@ from vla_ros.policies.onnx.contract import (
     latent_tensors,
     model_hash,
 )
-from vla_ros.policies.onnx.feeds import Call, Feeds, tokenizer_of
+from vla_ros.policies.onnx.feeds import Call, Feeds, cameras_of, tokenizer_of
 from vla_ros.policies.onnx.session import GraphSession, PolicyRuntime
 from vla_ros.policies.timing import CallTiming
 from vla_ros.policies.tokens import Tokenizer
@@ -48,7 +48,38 @@ class OnnxInstructionCheck:
             tokenizer.encode(instruction)
 
 
-class OnnxSlowPolicy:
+class SlowHalf:
+    """What the runtime asks of a slow half, however it is computed.
+
+    Raises:
+        ConfigError: if the policy is not split, or its vocabulary is refused.
+    """
+
+    def __init__(self, folder: PolicyFolder) -> None:
+        self.manifest = demand_split(folder.manifest)
+        slow = self.manifest.graphs["slow"]
+        self._check = OnnxInstructionCheck(folder)
+        self._latent = latent_tensors(slow)
+        self.name = self.manifest.name
+        self.max_age_s = self.manifest.max_age_s
+        self.cameras = cameras_of(slow)
+        self.capabilities = capabilities_of(self.manifest)
+        self.latent_schema_hash = latent_schema_hash(self.manifest)
+        self.latent_bytes = sum(tensor.n_bytes for tensor in self._latent)
+        self.model_hash = model_hash(folder)
+        self.last_timing: CallTiming | None = None
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raise ``InstructionError``, naming what is allowed, if it is not understood."""
+        self._check.check_instruction(instruction)
+
+    def _made(self, outputs: Tensors, observation: Observation) -> Tensors:
+        """Return the latent of a graph's outputs, with the proof of its age."""
+        tensors = {tensor.name: outputs[tensor.name] for tensor in self._latent}
+        return exposure_proof(observation, self.cameras) | tensors
+
+
+class OnnxSlowPolicy(SlowHalf):
     """A ``SlowPolicy`` of graph ``slow``.
 
     Args:
@@ -62,25 +93,11 @@ class OnnxSlowPolicy:
     """
 
     def __init__(self, folder: PolicyFolder, runtime: PolicyRuntime | None = None) -> None:
-        self.manifest = demand_split(folder.manifest)
+        super().__init__(folder)
         runtime = runtime or PolicyRuntime()
         self._now_ns = runtime.now_ns
-        self._check = OnnxInstructionCheck(folder)
         self._feeds = Feeds(folder, self.manifest.graphs["slow"])
-        self._latent = latent_tensors(self.manifest.graphs["slow"])
         self.session = GraphSession(folder, "slow", runtime)
-        self.name = self.manifest.name
-        self.max_age_s = self.manifest.max_age_s
-        self.cameras = self._feeds.cameras
-        self.capabilities = capabilities_of(self.manifest)
-        self.latent_schema_hash = latent_schema_hash(self.manifest)
-        self.latent_bytes = sum(tensor.n_bytes for tensor in self._latent)
-        self.model_hash = model_hash(folder)
-        self.last_timing: CallTiming | None = None
-
-    def check_instruction(self, instruction: str) -> None:
-        """Raise ``InstructionError``, naming what is allowed, if it is not understood."""
-        self._check.check_instruction(instruction)
 
     def diagnostics(self) -> dict[str, str]:
         """Return where it runs and how long it takes."""
@@ -104,9 +121,8 @@ class OnnxSlowPolicy:
         feeds = self._feeds.make(Call(observation=observation))
         pre_ns = self._now_ns() - began_ns
         outputs, timing = self.session.run(feeds)
-        tensors = {tensor.name: outputs[tensor.name] for tensor in self._latent}
         self.last_timing = timing.around(pre_ns=pre_ns)
-        return exposure_proof(observation, self.cameras) | tensors
+        return self._made(outputs, observation)
 
 
 def demand_split(manifest: Manifest) -> Manifest:

@@ -57,6 +57,11 @@ class TensorRtBackend:
     ) -> None:
         if settings.cuda_graph:
             raise ConfigError("cuda_graph needs provider tensorrt or cuda, not tensorrt_engine")
+        if graph.varies:
+            raise ConfigError(
+                f"{graph.file} is run on parts of any size: it needs provider tensorrt, cuda or "
+                "cpu, not tensorrt_engine"
+            )
         self._trt, self._cuda = _import_packages()
         self._graph = graph
         self._ok(self._cuda.cudaSetDevice(settings.device_id))
