@@ -76,7 +76,7 @@ def demand_cache(name: str) -> None:
             f"policy {name!r} computes elsewhere: a cache is asked for there, by "
             "vla-ros policy serve --cache"
         )
-    folder = policy_folder(name)
+    folder = policy_folder(resolve_policy_name(name))
     if folder is None:
         raise ConfigError(f"policy {name!r} has no cache: only exports have one")
     from vla_ros.policies.manifest.files import open_policy
