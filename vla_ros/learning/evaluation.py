@@ -227,9 +227,13 @@ def to_markdown(summaries: Sequence[CellSummary]) -> str:
         lines.append(
             f"| {s.name} | {s.n} | {100 * s.rate:.1f} % | {100 * s.low:.1f} to "
             f"{100 * s.high:.1f} % | {'' if s.name == s.reference else against} | "
-            f"{s.median_duration_s:.1f} s |"
+            f"{_duration(s.median_duration_s)} |"
         )
     return "\n".join(lines)
+
+
+def _duration(median_s: float) -> str:
+    return "" if np.isnan(median_s) else f"{median_s:.1f} s"
 
 
 def _points(share: float) -> str:
