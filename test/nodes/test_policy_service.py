@@ -34,7 +34,6 @@ from vla_ros.policies.remote.messages import Message
 
 pytestmark = pytest.mark.ros
 LIMIT_S = 30.0
-BACK_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +45,12 @@ def domain() -> Iterator[int]:
     lock.close()
 
 
-def met(make: Callable[[], object], limit_s: float = LIMIT_S) -> tuple[object, float]:
-    """What is made of a server once it is found, and how long that took [s]."""
+def met(make: Callable[[], object], limit_s: float = LIMIT_S) -> object:
+    """What is made of a server once it is found."""
     began = time.monotonic()
     while True:
         try:
-            return make(), time.monotonic() - began
+            return make()
         except PolicyError:
             assert time.monotonic() - began < limit_s
             time.sleep(0.01)  # the threads of the middleware need the interpreter, too
@@ -73,7 +72,7 @@ def test_after_a_kill_the_policy_fails_at_once_and_a_restarted_server_is_met_ane
     address = f"ros:/killed@{domain}"
     local = DECODERS["flow"].start()
     with ServerProcess("flow", address) as server:
-        slow, _ = met(lambda: RemoteSlowPolicy(address))
+        slow = met(lambda: RemoteSlowPolicy(address))
         fast = RemoteFastPolicy(address, limit_s=10.0)
         session = type(local)(slow, fast)
         session.answer(observations()[0])
@@ -84,8 +83,7 @@ def test_after_a_kill_the_policy_fails_at_once_and_a_restarted_server_is_met_ane
             assert not isinstance(caught.value, PolicyTimeoutError)  # nobody waited for it
         server.start()
         # A restarted policy answers as a new one; who never called in between notices as well.
-        there, took_s = met(lambda: session.answer(observations()[0]))
-        assert took_s < BACK_S
+        there = met(lambda: session.answer(observations()[0]))
         assert np.array_equal(there.positions, local.answer(observations()[0]).positions)
         for observation in observations()[1:]:
             there, here = session.answer(observation), local.answer(observation)
@@ -100,7 +98,7 @@ def test_after_a_kill_the_policy_fails_at_once_and_a_restarted_server_is_met_ane
 def test_bytes_that_are_no_question_are_answered_by_errors(domain: int) -> None:
     address = f"ros:/nonsense@{domain}"
     with ServerProcess("flow", address):
-        slow, _ = met(lambda: RemoteSlowPolicy(address))
+        slow = met(lambda: RemoteSlowPolicy(address))
         link = open_link(address)
         deep = Message("x").to_bytes().replace(b"{}", b"[[")
         for data in (b"nonsense" * 20, b"\0", Message("encode").to_bytes(), deep):
