@@ -117,7 +117,7 @@ def test_a_message_longer_than_allowed_does_not_leave() -> None:
 def test_a_server_that_is_frozen_is_given_up_and_its_late_answer_never_read(domain: int) -> None:
     address = f"ros:/frozen@{domain}"
     with ServerProcess("flow", address) as server:
-        slow, _ = met(lambda: RemoteSlowPolicy(address, LIMIT_S))
+        slow = met(lambda: RemoteSlowPolicy(address, LIMIT_S))
         fast = RemoteFastPolicy(address, limit_s=0.05)
         assert server.process is not None
         os.kill(server.process.pid, signal.SIGSTOP)
@@ -127,7 +127,7 @@ def test_a_server_that_is_frozen_is_given_up_and_its_late_answer_never_read(doma
             slow.encode(observations()[0])  # long before its limit
         assert not isinstance(caught.value, PolicyTimeoutError)
         os.kill(server.process.pid, signal.SIGCONT)
-        answer, _ = met(lambda: slow.encode(observations()[0]))
+        answer = met(lambda: slow.encode(observations()[0]))
         assert answer["step"] == 1  # told to begin as new, after what it was asked while frozen
 
 
@@ -142,7 +142,7 @@ def test_a_callback_of_a_node_may_ask(domain: int) -> None:
         executor.add_node(node)
         try:
             node.create_timer(
-                0.01, lambda: answers.append(met(lambda: RemoteSlowPolicy(address))[0].name)
+                0.01, lambda: answers.append(met(lambda: RemoteSlowPolicy(address)).name)
             )
             deadline = time.monotonic() + LIMIT_S
             while not answers and time.monotonic() < deadline:
@@ -157,7 +157,7 @@ def test_a_callback_of_a_node_may_ask(domain: int) -> None:
 def test_a_denoising_step_can_be_asked_for(domain: int) -> None:
     address = f"ros:/parent@{domain}"
     with ServerProcess(PARENTS[0], address):
-        there, _ = met(lambda: RemoteFlow(address, limit_s=10.0))
+        there = met(lambda: RemoteFlow(address, limit_s=10.0))
         rows = guided_denoise(there, request_of())
     assert same(rows, guided_denoise(parents(table_of(SEED), SEED)[0], request_of()))
 
