@@ -25,6 +25,7 @@ from test_policy_around import LATENT, request
 from vla_ros.chunking.strategies.denoising import guided_denoise
 from vla_ros.errors import PolicyError, PolicyTimeoutError
 from vla_ros.nodes.links import register_links
+from vla_ros.nodes.policy_link import close_peers
 from vla_ros.nodes.processes import run_environment, take_domain
 from vla_ros.policies.registry import resolve_policy_name
 from vla_ros.policies.remote.client import RemoteChunkPolicy, RemoteFastPolicy, RemoteSlowPolicy
@@ -39,9 +40,13 @@ LIMIT_S = 30.0
 @pytest.fixture(scope="module")
 def domain() -> Iterator[int]:
     number, lock = take_domain()
-    os.environ.update(run_environment(number))
-    register_links()
-    yield number
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in run_environment(number).items():
+            environment.setenv(name, value)
+        register_links()
+        yield number
+        # This process must not stay in a domain that tests after these will use.
+        close_peers()
     lock.close()
 
 

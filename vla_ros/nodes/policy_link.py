@@ -114,7 +114,7 @@ class _Peer:
         self._thread = threading.Thread(target=self._spin, name="policy_link", daemon=True)
         self._thread.start()
         # A thread inside the middleware would crash an interpreter that ends.
-        atexit.register(self._close)
+        atexit.register(self.close)
 
     def service(self, name: str) -> _Service:
         with self._lock:
@@ -131,7 +131,8 @@ class _Peer:
             except Exception as error:  # bytes that are no answer must not end all others
                 self._node.get_logger().error(f"{type(error).__name__}: {error}")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Leave the domain, once."""
         self._is_over = True
         self._executor.create_task(lambda: None)  # something to wake up for
         self._thread.join(timeout=5.0)
@@ -149,6 +150,15 @@ def _peer_of(domain: int) -> _Peer:
         if domain not in _peers:
             _peers[domain] = _Peer(domain)
         return _peers[domain]
+
+
+def close_peers() -> None:
+    """Leave all domains; links that are open fail from now on, new ones begin anew."""
+    with _peers_lock:
+        while _peers:
+            _, peer = _peers.popitem()
+            atexit.unregister(peer.close)
+            peer.close()
 
 
 class ServiceLink:
