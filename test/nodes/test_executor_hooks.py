@@ -164,6 +164,9 @@ class Cell:
         self.recorder.finish()
         for executor in self._executors:
             executor.shutdown(timeout_sec=2)
+        # Its services must not stand for those of a later test in the same domain.
+        for node in (self.node, self.recorder, self.client):
+            node.destroy_node()
         self._lease.close()
 
 
