@@ -12,7 +12,7 @@ pytest.importorskip("vla_ros_msgs")
 
 from builtin_interfaces.msg import Time
 from rclpy.serialization import deserialize_message, serialize_message
-from test_stamp import EXTREMES
+from stamp_samples import EXTREMES
 from vla_ros_msgs.msg import LatencyStamp as StampMsg
 from vla_ros_msgs.msg import Latent as LatentMsg
 from vla_ros_msgs.msg import NamedTensor

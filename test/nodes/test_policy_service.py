@@ -15,12 +15,12 @@ pytest.importorskip("rclpy")
 pytest.importorskip("vla_ros_msgs")
 
 import rclpy
+from able_policy import LATENT, request
 from composition_samples import parents, request_of, table_of
 from policy_stubs import DECODERS, observations
 from rclpy.executors import SingleThreadedExecutor
 from served_policies import PARENTS, SEED, ServerProcess, remote, rows_of
-from test_composition import same
-from test_policy_around import LATENT, request
+from strategy_samples import same
 
 from vla_ros.chunking.strategies.denoising import guided_denoise
 from vla_ros.errors import PolicyError, PolicyTimeoutError

@@ -14,7 +14,7 @@ if importlib.util.find_spec("franky_sim") is None:
     pytest.skip("the FR3 model is not installed", allow_module_level=True)
 
 from feature_samples import seen_by
-from test_rendering import INFO, MODEL, _skip_without_opengl
+from rendered_cell import INFO, MODEL, skip_without_opengl
 
 from vla_ros.perception import tick_code
 from vla_ros.policies.features.cache import FeatureCacheConfig
@@ -33,7 +33,7 @@ ARM = 0  # index of the first joint in qpos
 
 @pytest.fixture(scope="module")
 def renderer() -> Iterator[SceneRenderer]:
-    _skip_without_opengl()
+    skip_without_opengl()
     with SceneRenderer(MODEL, (CAMERA,)) as renderer:
         yield renderer
 

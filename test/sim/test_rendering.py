@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rendered_cell import INFO, MODEL, skip_without_opengl
 
 pytest.importorskip("mujoco")
 if importlib.util.find_spec("franky_sim") is None:
     pytest.skip("the FR3 model is not installed", allow_module_level=True)
 
-import mujoco
-from mujoco.rendering.classic import gl_context
 
 from vla_ros.errors import ConfigError
 from vla_ros.perception import tabletop, tick_code
@@ -23,31 +22,16 @@ from vla_ros.policies.classical_slow import ClassicalSlowPolicy
 from vla_ros.policies.colors import COLOURS
 from vla_ros.policies.instruction import ALL_GOALS
 from vla_ros.sim.rendering import SceneRenderer
-from vla_ros.sim.scene import build_scene, describe_scene, save_model
+from vla_ros.sim.scene import save_model
 from vla_ros.sim.tasks import apply_layout, sample_layout
 from vla_ros.types import CameraFrame, ControlMode, Observation, RobotState
 
 pytestmark = pytest.mark.sim
-MODEL = build_scene()
-INFO = describe_scene(MODEL)
-
-
-def _skip_without_opengl() -> None:
-    """Ask MuJoCo alone: what our own renderer cannot do must fail."""
-    empty = mujoco.MjModel.from_xml_string("<mujoco/>")
-    try:
-        context = gl_context.GLContext(8, 8)
-        context.make_current()
-        drawing = mujoco.MjrContext(empty, mujoco.mjtFontScale.mjFONTSCALE_100)
-    except Exception as error:
-        pytest.skip(f"no OpenGL context: {error}")
-    drawing.free()
-    context.free()
 
 
 @pytest.fixture(scope="module")
 def renderer() -> Iterator[SceneRenderer]:
-    _skip_without_opengl()
+    skip_without_opengl()
     with SceneRenderer(MODEL, INFO.cameras) as renderer:
         yield renderer
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -306,3 +307,8 @@ def latent(value: float = 0.2, age_ms: int = 100, **tensors: Any) -> Latent:
     )
     values = np.array([[[value, 0.0, 0.0, 0.0]]], dtype=np.float32)
     return Latent(tensors={"latent": values, **tensors}, stamp=stamp)
+
+
+def cancels_at_once(what, cancel):
+    cancel()
+    return contextlib.nullcontext()

@@ -222,3 +222,20 @@ def write_sample(
 def _fields(m: Messages, msgtype: str) -> list[Any]:
     m.types.ensure(msgtype)
     return list(m.types.store.fielddefs[msgtype][1])
+
+
+INFO = EpisodeInfo(
+    episode_id=7, instruction="put the red cube in the cyan bowl", seed=3, start_ns=START_NS
+)
+STRING = "std_msgs/msg/String"
+
+
+def string_cdr(types: MessageTypes, text: str) -> bytes:
+    m = Messages(types)
+    return m.cdr(m.make(STRING, data=text), STRING)
+
+
+def open_writer(folder: Path, types: MessageTypes, config: BagConfig = NO_FLOOR) -> BagWriter:
+    writer = BagWriter(folder, "episode_7", INFO, types, config)
+    writer.add_topic("/text", STRING, [qos()])
+    return writer

@@ -176,3 +176,11 @@ def executed_pose(plans: list[ActionChunk | None]) -> np.ndarray:
             i = min((k * DT_NS - rows.target0_ns) // rows.dt_ns, rows.horizon - 1)
             found.append(rows.positions[i])
     return np.array(found)
+
+
+def same(a: ActionChunk, b: ActionChunk) -> bool:
+    return (
+        np.array_equal(a.positions, b.positions)
+        and np.array_equal(a.quats_xyzw, b.quats_xyzw)
+        and np.array_equal(a.gripper_width_m, b.gripper_width_m)
+    )

@@ -5,29 +5,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_chunk_admission import CONTEXT, DT_NS, MS, NOW, chunk
+from admission_samples import CONTEXT, DT_NS, MS, NOW, chunk, state
 
 from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
 from vla_ros.chunking.commit import BrakeLimits, ChunkCommitter
 from vla_ros.latency.admission import Admission
-from vla_ros.types import ControlMode, RobotState
-
-
-def state(speed_m_s=0.3, turn_rad_s=0.0) -> RobotState:
-    return RobotState(
-        seq=1,
-        tick_ns=NOW,
-        mode=ControlMode.TRACK,
-        q=np.zeros(7),
-        dq=np.zeros(7),
-        tau=np.zeros(7),
-        T_base_ee=np.eye(4),
-        twist_base=np.zeros(6),
-        T_base_ref=np.eye(4),
-        twist_ref_base=np.array([speed_m_s, 0, 0, 0, turn_rad_s, 0]),
-        gripper_width_m=0.0,
-        gripper_target_m=0.0,
-    )
 
 
 @pytest.fixture

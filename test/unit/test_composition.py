@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from composition_samples import STEPS, H, Table, flow, parents, request_of, table_of
-from strategy_samples import able
+from strategy_samples import able, same
 
 from vla_ros.chunking.strategies.base import Guidance, InferenceRequest, Prefix, PrefixPolicy
 from vla_ros.chunking.strategies.denoising import guided_denoise, prefix_weights
@@ -21,7 +21,6 @@ from vla_ros.policies.composition.composed_flow import (
 from vla_ros.policies.flow_mixture import FlowMixturePolicy, ModelSpace
 from vla_ros.policies.gaussian_flow import MixtureFlow, Modes, Spread
 from vla_ros.report.statistics import mcnemar_p
-from vla_ros.types import ActionChunk
 
 N = 200
 
@@ -43,14 +42,6 @@ class Failing:
         if self.error is not None:
             raise self.error
         return velocity * np.nan
-
-
-def same(a: ActionChunk, b: ActionChunk) -> bool:
-    return (
-        np.array_equal(a.positions, b.positions)
-        and np.array_equal(a.quats_xyzw, b.quats_xyzw)
-        and np.array_equal(a.gripper_width_m, b.gripper_width_m)
-    )
 
 
 @pytest.fixture(scope="module")

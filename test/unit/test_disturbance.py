@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from test_chunk_commit import state
+from admission_samples import state
 
 from vla_ros.policies.classical_fast import ClassicalFastPolicy
 from vla_ros.policies.instruction import PickPlaceGoal

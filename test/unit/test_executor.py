@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_chunk_commit import state
+from admission_samples import state
 
 from vla_ros.chunking.executor import ChunkExecutor
 from vla_ros.errors import ConfigError, PolicyError

@@ -7,8 +7,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from admission_samples import state
 from onnx_samples import frame
-from test_chunk_commit import state
 
 from vla_ros.errors import PolicyError, ShapeError
 from vla_ros.geometry import make_pose, rotation_about_z

@@ -13,6 +13,7 @@ from onnx_samples import (
     NOW,
     TEXT,
     H,
+    cancels_at_once,
     fast_model,
     frame,
     observation,
@@ -104,8 +105,6 @@ def test_rows_that_make_no_sense_starve_the_arm_with_a_reason(tmp_path, column, 
 
 
 def test_nothing_of_a_run_that_was_ended_is_executed(tmp_path):
-    from test_onnx_session import cancels_at_once
-
     from vla_ros.policies.onnx.providers import SessionSettings
 
     settings = SessionSettings(provider="cpu", warmup_runs=0)

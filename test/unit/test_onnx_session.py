@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import re
 import threading
@@ -16,6 +15,7 @@ from onnx_samples import (
     BASE_ROWS,
     A,
     H,
+    cancels_at_once,
     constant,
     description,
     endless_model,
@@ -220,11 +220,6 @@ def test_operators_that_run_elsewhere_are_counted(tmp_path):
     assert operators_elsewhere(backend._session, "CPUExecutionProvider") == ""
     found = operators_elsewhere(backend._session, "CUDAExecutionProvider")
     assert re.fullmatch(r"of (\d+) operators \1 on CPUExecutionProvider", found)
-
-
-def cancels_at_once(what, cancel):
-    cancel()
-    return contextlib.nullcontext()
 
 
 def test_endless_run_ends_when_it_is_cancelled(tmp_path):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from admission_samples import state
 from strategy_samples import DT_NS, able, capabilities, make_chunk
-from test_chunk_commit import state
 
 from vla_ros.chunking.admission import ChunkAdmission, ChunkFormat
 from vla_ros.chunking.commit import ChunkCommitter

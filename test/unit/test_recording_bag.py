@@ -16,7 +16,14 @@ import pytest
 import yaml
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
-from recording_samples import NO_FLOOR, START_NS, Messages, qos, write_sample
+from recording_samples import (
+    INFO,
+    NO_FLOOR,
+    START_NS,
+    open_writer,
+    string_cdr,
+    write_sample,
+)
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader
 
@@ -28,26 +35,10 @@ from vla_ros.recording.message_types import MessageTypes
 from vla_ros.recording.reader import EpisodeBag, find_episodes, load_episode
 from vla_ros.recording.recovery import find_partials, recover_partial
 
-INFO = EpisodeInfo(
-    episode_id=7, instruction="put the red cube in the cyan bowl", seed=3, start_ns=START_NS
-)
-STRING = "std_msgs/msg/String"
-
 
 @pytest.fixture(scope="module")
 def types() -> MessageTypes:
     return MessageTypes()
-
-
-def string_cdr(types: MessageTypes, text: str) -> bytes:
-    m = Messages(types)
-    return m.cdr(m.make(STRING, data=text), STRING)
-
-
-def open_writer(folder: Path, types: MessageTypes, config: BagConfig = NO_FLOOR) -> BagWriter:
-    writer = BagWriter(folder, "episode_7", INFO, types, config)
-    writer.add_topic("/text", STRING, [qos()])
-    return writer
 
 
 def test_every_message_of_every_topic_is_read_by_both_readers(tmp_path: Path) -> None:
@@ -208,8 +199,7 @@ def test_killed_writer_loses_at_most_one_chunk_period(tmp_path: Path, types: Mes
         import os, signal, sys
         from pathlib import Path
         sys.path[:0] = sys.argv[2:]
-        from recording_samples import NO_FLOOR, START_NS, Messages
-        from test_recording_bag import INFO, STRING, open_writer, string_cdr
+        from recording_samples import START_NS, open_writer, string_cdr
         from vla_ros.recording.message_types import MessageTypes
         types = MessageTypes()
         writer = open_writer(Path(sys.argv[1]), types)

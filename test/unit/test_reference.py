@@ -7,13 +7,12 @@ import numpy as np
 import pinocchio as pin
 import pytest
 from free_arm import DT_S, FreeArm, figure_eight, rms_jerk, rmse, track
+from held_figure import figure_law, held, wanted_positions
 
 import vla_ros_core as core
 from vla_ros.clock import NS_PER_S
-from vla_ros.control.config import ControlConfig
-from vla_ros.control.host import to_law_config
-from vla_ros.sim.plant import fr3_arm
 
+__all__ = ["held"]
 START_NS = NS_PER_S
 FAR_NS = 10**13
 NO_TURN = np.array([0.0, 0.0, 0.0, 1.0])
@@ -141,37 +140,6 @@ def test_row_with_a_wild_twist_is_refused():
     times = [START_NS, START_NS + NS_PER_S]
     reason = made.accept(times, np.zeros((2, 3)), quats, twists, FAR_NS, START_NS)
     assert reason == "rows faster than allowed"
-
-
-def figure_law() -> core.LawConfig:
-    """K = 600 N/m with D = 60 N·s/m, as the peer this is compared with."""
-    settings = ControlConfig(
-        stiffness_trans=600.0,
-        stiffness_rot=30.0,
-        damping_design="plain",
-        damping_ratio=60.0 / (2.0 * np.sqrt(600.0)),
-        error_clip_trans_m=0.1,
-        error_clip_rot_rad=0.5,
-        nullspace_stiffness=5.0,
-    )
-    return to_law_config(settings, fr3_arm())
-
-
-@pytest.fixture(scope="module")
-def held():
-    """Return RMSE and rms jerk of the arm when every target is held for 20 ms."""
-    arm = FreeArm(figure_law())
-    start, quat = arm.pose()[0], arm.quat_xyzw()
-
-    def reference(tick):
-        return start + figure_eight((tick // 20) * 0.02)[0], quat, np.zeros(6)
-
-    positions = track(arm, reference)
-    return rmse(positions, wanted_positions(start)), rms_jerk(positions)
-
-
-def wanted_positions(start):
-    return start + np.array([figure_eight((k + 1) * DT_S)[0] for k in range(8000)])
 
 
 def test_held_targets_lag_and_jerk(held):

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from able_policy import LATENT
 from composition_samples import STEPS, H, parents, request_of, table_of
 from fake_link import FakeLink
 from served_policies import PARENTS, SEED, ServerProcess
-from test_composition import same
-from test_policy_around import LATENT
+from strategy_samples import same
 
 from vla_ros.chunking.strategies.base import GenerativePolicy, Guidance, Prefix
 from vla_ros.chunking.strategies.denoising import guided_denoise, prefix_weights

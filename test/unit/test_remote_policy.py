@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from able_policy import LATENT, AbleFast, prefix_of, request
 from fake_link import FakeLink
 from policy_stubs import CAMERA, DECODERS, SAMPLES, BlobSlow, observations
 from served_policies import READY, ServerProcess, remote, rows_of
-from test_policy_around import LATENT, AbleFast, prefix_of, request
 
 from vla_ros.chunking.strategies.base import Guidance
 from vla_ros.clock import ManualClock

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from free_arm import DT_S, HOME, FreeArm, build_model, figure_eight, rms_jerk, rmse, track
-from test_reference import figure_law, held, wanted_positions
+from held_figure import figure_law, held, wanted_positions
 
 import vla_ros_core as core
 from vla_ros.clock import NS_PER_S
