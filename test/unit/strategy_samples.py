@@ -34,6 +34,7 @@ def able(**changes: object) -> PolicyCapabilities:
         "trained_prefix_max": 4,
         "n_candidates": 3,
         "has_correction": True,
+        "takes_projected_state": True,
     }
     return capabilities(**{**everything, **changes})
 

@@ -25,15 +25,19 @@ from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilitie
 from vla_ros.chunking.strategies.learned_correction import DriftHead
 from vla_ros.chunking.strategies.registry import make_strategy, strategy_names
 from vla_ros.chunking.strategies.seam_fade import SeamFadeSettings
+from vla_ros.chunking.strategies.timed import TimedSettings
 from vla_ros.types import ActionChunk
 
 Make = Callable[[], Strategy]
+BY_TIME = TimedSettings(projection="none")
 
 
-def maker(name: str, policy: PolicyCapabilities, is_faded: bool) -> Make:
+def maker(
+    name: str, policy: PolicyCapabilities, is_faded: bool, settings: object | None = None
+) -> Make:
     fade = SeamFadeSettings() if is_faded else None
     head = DriftHead(np.array([0.01, 0.0, 0.0]))
-    return lambda: make_strategy(name, policy, head=head, fade=fade)
+    return lambda: make_strategy(name, policy, settings, head=head, fade=fade)
 
 
 MAKERS: dict[str, Make] = {
@@ -42,6 +46,8 @@ MAKERS: dict[str, Make] = {
     "timed of a split policy": maker("timed", capabilities(has_split_latent=True), False),
     "timed of a bare policy": maker("timed", capabilities(), False),
     "timed of a guided policy": maker("timed", able(trained_prefix_max=0), False),
+    "timed by time alone": maker("timed", capabilities(), False, BY_TIME),
+    "timed by time, guided": maker("timed", able(trained_prefix_max=0), False, BY_TIME),
 }
 
 every_strategy = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())

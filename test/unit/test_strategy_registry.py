@@ -18,6 +18,8 @@ from vla_ros.chunking.strategies.seam_fade import SeamFade, SeamFadeSettings
 from vla_ros.errors import ConfigError
 
 HEAD = DriftHead(np.zeros(3))
+UNTIED = {"trained_prefix_max": 0, "has_vjp": False, "is_guided": False}
+BARE = {**UNTIED, "takes_projected_state": False}
 
 
 @pytest.mark.parametrize("name", strategy_names())
@@ -45,7 +47,8 @@ def test_a_bare_policy_gets_something_it_can_serve_and_a_sentence(name: str) -> 
         ({}, "rtc_trained"),
         ({"trained_prefix_max": 0}, "rtc_vjp"),
         ({"trained_prefix_max": 0, "has_vjp": False}, "rtc_identity"),
-        ({"trained_prefix_max": 0, "has_vjp": False, "is_guided": False}, "state_projection"),
+        (UNTIED, "state_projection"),
+        (BARE, "naive"),
     ],
 )
 def test_real_time_chunking_falls_step_by_step(changes: dict[str, object], chosen: str) -> None:
@@ -59,7 +62,8 @@ def test_real_time_chunking_falls_step_by_step(changes: dict[str, object], chose
     [
         ({}, "rows of the running plan"),
         ({"has_vjp": False, "is_guided": False}, "up to 4 rows"),
-        ({"trained_prefix_max": 0, "has_vjp": False, "is_guided": False}, "projected state"),
+        (UNTIED, "projected state"),
+        (BARE, "by time"),
         ({"has_split_latent": True}, "every step"),
     ],
 )

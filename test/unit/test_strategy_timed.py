@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from strategy_samples import (
@@ -181,7 +183,7 @@ def test_timed_enters_a_late_chunk_where_it_is_due_and_fades() -> None:
 
 
 def test_timed_projects_for_a_policy_without_prefix() -> None:
-    strategy = timed(capabilities(), continuous_below_s=1.0)
+    strategy = timed(capabilities(takes_projected_state=True), continuous_below_s=1.0)
     loop = Loop(
         strategy, numbered, delay_steps=lambda k: 2 if k else 0, delay_estimate_ns=2 * DT_NS
     )
@@ -191,6 +193,70 @@ def test_timed_projects_for_a_policy_without_prefix() -> None:
     assert asked.prefix is None
     assert asked.target0_ns >= loop.requests[0].target0_ns
     assert asked.observation.state.tick_ns < asked.target0_ns
+
+
+def test_timed_without_projection_shows_what_is_measured_and_skips_rows_that_are_due() -> None:
+    strategy = timed(capabilities(), continuous_below_s=1.0, projection="none", execution_horizon=4)
+    loop = Loop(strategy, numbered, delay_steps=lambda k: 2, delay_estimate_ns=2 * DT_NS)
+    loop.run(12)
+    assert not any(r.is_projected or r.prefix for r in loop.requests)
+    # Rows 0 and 1 of every chunk but the first are past when it comes; the offset fades.
+    starts = [r.target0_ns // DT_NS for r in loop.requests]
+    assert starts[1] == 2
+    assert np.diff(starts[1:]).tolist() == [2] * (len(starts) - 2)
+    assert strategy.began_ns // DT_NS == starts[len(starts) - 2]
+    assert strategy.late_joins == 0
+
+
+@pytest.mark.parametrize("is_guided", [True, False])
+def test_timed_projects_only_for_a_policy_that_takes_such_states(is_guided: bool) -> None:
+    policy = able(is_guided=is_guided, has_vjp=is_guided, trained_prefix_max=0)
+    for takes in (True, False):
+        strategy = timed(replace(policy, takes_projected_state=takes), continuous_below_s=1.0)
+        loop = Loop(
+            strategy, numbered, delay_steps=lambda k: 2 if k else 0, delay_estimate_ns=2 * DT_NS
+        )
+        loop.run(5)
+        assert loop.requests[1].is_projected == takes
+        assert (loop.requests[1].guidance is Guidance.IDENTITY) == is_guided
+
+
+@pytest.mark.parametrize(("delay_steps", "asks_on_the_way"), [(4, True), (5, False)])
+def test_timed_without_projection_wants_the_rows_it_commits_to(
+    delay_steps: int, asks_on_the_way: bool
+) -> None:
+    """A chunk of 8 rows that comes after 5 has no 4 left: the next is asked for at rest."""
+    strategy = timed(capabilities(), continuous_below_s=9.0, projection="none", execution_horizon=4)
+    loop = Loop(
+        strategy,
+        numbered,
+        delay_steps=lambda k: delay_steps,
+        delay_estimate_ns=delay_steps * DT_NS,
+    )
+    loop.run(delay_steps + 12)
+    asked = loop.requests[1]
+    plan_ends = delay_steps + 7
+    assert (asked.target0_ns < plan_ends * DT_NS) == asks_on_the_way
+    if not asks_on_the_way:
+        # At rest, for rows from the arrival on.
+        assert asked.target0_ns >= (plan_ends + delay_steps) * DT_NS
+
+
+def test_timed_without_projection_is_guided_as_rtc_is() -> None:
+    strategy = timed(able(), projection="none", continuous_below_s=1.0, bound_rows=2)
+    loop = Loop(
+        strategy, numbered, delay_steps=lambda k: 2 if k else 0, delay_estimate_ns=2 * DT_NS
+    )
+    loop.run(5)
+    asked = loop.requests[1]
+    assert asked.guidance is Guidance.IDENTITY
+    assert not asked.is_projected
+    assert asked.prefix is not None
+    assert asked.prefix.frozen_len == 2
+    weights = asked.prefix.weights
+    assert (weights[:2] == 1.0).all()
+    assert (weights[4:] == 0.0).all()
+    assert asked.prefix.rows.target0_ns == asked.target0_ns
 
 
 def test_timed_asks_the_fast_half_at_every_step() -> None:

@@ -97,6 +97,8 @@ class PolicyCapabilities:
         has_scores: its candidates come best first, ranked by scores or energies.
         has_uncertainty: says of every call how uncertain it is.
         has_correction: brings a correction head.
+        takes_projected_state: its rows are right for a state in which the arm is not yet, beside
+            images of the present; it was trained so, or looks at the state alone.
     """
 
     horizon: int
@@ -111,6 +113,7 @@ class PolicyCapabilities:
     has_scores: bool = False
     has_uncertainty: bool = False
     has_correction: bool = False
+    takes_projected_state: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

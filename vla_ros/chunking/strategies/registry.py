@@ -158,7 +158,8 @@ def negotiate(capabilities: PolicyCapabilities, wanted: str) -> tuple[str, str]:
     """Return the strategy to use and a sentence saying why.
 
     ``wanted`` itself where the policy can serve it, else the next one that asks less:
-    rtc_trained, rtc_vjp, rtc_identity, state_projection; learned_correction and consensus, naive.
+    rtc_trained, rtc_vjp, rtc_identity, state_projection, naive; learned_correction and consensus,
+    naive. ``state_projection`` in place of another one only if the policy takes such states.
     ``timed`` is always possible; the sentence says how it ties chunks together.
 
     Raises:
@@ -168,6 +169,9 @@ def negotiate(capabilities: PolicyCapabilities, wanted: str) -> tuple[str, str]:
     while missing := _entry(name).lacks(capabilities):
         steps.append(f"{name} needs {missing}")
         name = _entry(name).instead
+        if name == "state_projection" and not capabilities.takes_projected_state:
+            steps.append("state_projection needs a policy that takes a projected state")
+            name = "naive"
     if name == "timed":
         return name, f"timed, {_tie(capabilities)}."
     if not steps:
@@ -178,8 +182,9 @@ def negotiate(capabilities: PolicyCapabilities, wanted: str) -> tuple[str, str]:
 def _tie(capabilities: PolicyCapabilities) -> str:
     if capabilities.has_split_latent:
         return "with rows of the fast half at every step, because the policy is split"
+    without = "a projected state" if capabilities.takes_projected_state else "rows entered by time"
     return {
         Guidance.TRAINED: f"with clean prefixes of up to {capabilities.trained_prefix_max} rows",
         Guidance.IDENTITY: "guided by the rows of the running plan",
-        Guidance.NONE: "with a projected state, because the policy takes no prefix",
+        Guidance.NONE: f"with {without}, because the policy takes no prefix",
     }[best_guidance(capabilities)]

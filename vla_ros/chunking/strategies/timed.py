@@ -8,7 +8,9 @@ The tie to the running plan, best first:
     trained    rows from now on; those due before now + delay are a clean prefix
                                                                     (trained_prefix_max)
     projected  rows from now + delay on; the state shown is that of the first new row, from the
-               committed rows pushed through the tracking model     (any policy)
+               committed rows pushed through the tracking model     (takes_projected_state)
+    by time    rows from now on, the state shown is measured; those due before now + delay are
+               guided to be the plan's, or skipped                  (any policy)
     split      the fast half sees fresh state at every step          (has_split_latent)
 
 When it asks:
@@ -16,6 +18,11 @@ When it asks:
     split                           at every step
     delay <= continuous_below_s     as soon as nothing is in flight
     otherwise                       when the committed rows last no longer than delay + margin
+
+A state that is not where the images show the arm to be misleads a policy that was not trained with
+such states: it corrects what it sees, most of all in a camera on the wrist. Such a policy is asked
+by time, guided or not. A chunk that would then have fewer rows left at its arrival than are
+committed to is not asked for before the plan has ended.
 
 What it executes: old rows until the first new one may begin (they were promised to the policy),
 then the new rows at their own times plus the offset at the seam, faded C1 (``seam``). A late chunk
@@ -35,6 +42,7 @@ from vla_ros.chunking.strategies.base import (
     Guidance,
     InferenceRequest,
     PolicyCapabilities,
+    Prefix,
     Situation,
 )
 from vla_ros.chunking.strategies.common import PlanStrategy
@@ -58,7 +66,10 @@ class TimedSettings(ImpedanceModel):
         0.1, "delay up to which it always asks", unit="s", ge=0.0, le=10.0
     )
     projection: str = setting(
-        "impedance", "how the state is predicted", choices=("impedance", "last_row")
+        "auto",
+        "how the state is predicted; none: it is not, rows are entered by time; auto: by impedance "
+        "if the policy takes such states",
+        choices=("auto", "impedance", "last_row", "none"),
     )
     # One ties the pose. Where every step asks, two would tie the speed too: the plan would go on as
     # it began, whatever is seen.
@@ -106,6 +117,9 @@ class Timed(PlanStrategy):
         self._settings = settings
         is_split = capabilities.has_split_latent
         self.guidance = Guidance.NONE if is_split else best_guidance(capabilities)
+        self._projection = settings.projection
+        if settings.projection == "auto":
+            self._projection = "impedance" if capabilities.takes_projected_state else "none"
         self._wanted = settings.execution_horizon or capabilities.horizon // 2
         self.late_joins = 0
 
@@ -124,6 +138,8 @@ class Timed(PlanStrategy):
             return None
         if self.guidance is Guidance.TRAINED:
             return self._ask_continued(situation, plan)
+        if self._projection == "none":
+            return self._ask_by_time(situation, plan)
         return self._ask_projected(situation, plan)
 
     def _is_time(self, situation: Situation) -> bool:
@@ -148,34 +164,51 @@ class Timed(PlanStrategy):
         )
         return self._ask(situation, prefix=prefix, guidance=self.guidance)
 
+    def _ask_by_time(self, situation: Situation, plan: ActionChunk) -> InferenceRequest | None:
+        """Ask for rows from now on, guided by all that the plan still has."""
+        delay_rows = -(-situation.delay_ns // self.dt_ns)
+        if delay_rows + self._wanted > self.horizon:
+            return None
+        grid_ns = self._grid_ns(situation.now_ns)
+        ready_ns = situation.now_ns + situation.delay_ns
+        prefix = self._guided_by(plan, grid_ns, ready_ns)
+        return self._ask(situation, prefix=prefix, guidance=self._guidance_with(prefix))
+
     def _ask_projected(self, situation: Situation, plan: ActionChunk) -> InferenceRequest:
         """Ask for rows from the arrival on, with the state of then, guided by the rows of then."""
         grid_ns = self._grid_ns(situation.now_ns)
         ready_ns = situation.now_ns + situation.delay_ns
         first_ns = grid_ns + steps_until(grid_ns, self.dt_ns, ready_ns) * self.dt_ns
-        if self._settings.projection == "last_row":
+        if self._projection == "last_row":
             state = last_row_state(situation.state, plan, first_ns)
         else:
             state = project_state(situation.state, plan, first_ns, self._settings)
-        prefix = None
-        if self.guidance is not Guidance.NONE:
-            prefix = make_prefix(
-                plan,
-                target0_ns=first_ns,
-                horizon=self.horizon,
-                arrival_ns=first_ns,
-                schedule=self._settings.schedule,
-                end=self._settings.bound_rows,
-                bound_min=self._settings.min_prefix,
-                max_guidance_weight=self._settings.max_guidance_weight,
-            )
+        prefix = self._guided_by(plan, first_ns, first_ns)
         return self._ask(
             situation,
             observation=replace(situation.observation, state=state),
             target0_ns=first_ns,
             prefix=prefix,
-            guidance=Guidance.NONE if prefix is None else self.guidance,
+            guidance=self._guidance_with(prefix),
         )
+
+    def _guided_by(self, plan: ActionChunk, target0_ns: int, arrival_ns: int) -> Prefix | None:
+        if self.guidance is Guidance.NONE:
+            return None
+        bound = self._settings.bound_rows
+        return make_prefix(
+            plan,
+            target0_ns=target0_ns,
+            horizon=self.horizon,
+            arrival_ns=arrival_ns,
+            schedule=self._settings.schedule,
+            end=bound and bound + steps_until(target0_ns, plan.dt_ns, arrival_ns),
+            bound_min=self._settings.min_prefix,
+            max_guidance_weight=self._settings.max_guidance_weight,
+        )
+
+    def _guidance_with(self, prefix: Prefix | None) -> Guidance:
+        return Guidance.NONE if prefix is None else self.guidance
 
     def _rows_of(self, chunks: tuple[ActionChunk, ...], now_ns: int) -> ActionChunk:
         return chunks[0]
@@ -185,8 +218,9 @@ class Timed(PlanStrategy):
             return self._led_over(new, now_ns)
         frozen = 0 if request.prefix is None else request.prefix.frozen_len
         first_ns = new.target0_ns + frozen * new.dt_ns
-        is_late = now_ns > first_ns
-        self.late_joins += int(is_late)
+        # Rows from the present on that nothing binds are late by design.
+        is_free = self._projection == "none" and request.prefix is None
+        self.late_joins += int(now_ns > first_ns and not is_free)
         switch_ns = max(now_ns, first_ns)
         return self._join(new, now_ns, switch_ns, self._settings.fade_s)
 

@@ -238,6 +238,9 @@ class Abilities:
         "none", "what candidates are ranked by", choices=("none", "scores", "energy")
     )
     uncertainty: bool = setting(False, "says how uncertain it is")
+    projected_state: bool = setting(
+        False, "trained with states ahead of the images, as strategies that project it show them"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -30,6 +30,7 @@ def capabilities_of(manifest: Manifest) -> PolicyCapabilities:
         n_candidates=abilities.candidates,
         has_scores=abilities.ranking != "none",
         has_uncertainty=abilities.uncertainty,
+        takes_projected_state=abilities.projected_state,
     )
 
 

@@ -75,6 +75,7 @@ class SurrogatePolicy:
             has_age_input=has_split_latent,
             n_candidates=config.n_candidates,
             has_correction=config.has_correction,
+            takes_projected_state=True,
         )
         last_m = config.row_sigma_m + config.row_growth_m * (expert.horizon - 1)
         self._flow = FlowMixturePolicy(
