@@ -22,6 +22,8 @@ _COLOURS = (
     "#ccb974", "#da8bc3", "#4c72b0",
 )  # fmt: skip
 _OURS = "#1f5fbf"
+_OURS_STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+_LEGEND_INCHES = 2.6
 
 
 def plot_entries(plan: Plan, entries: Sequence[Entry], path: Path) -> None:
@@ -31,7 +33,7 @@ def plot_entries(plan: Plan, entries: Sequence[Entry], path: Path) -> None:
         return
     # Same file for the same runs.
     matplotlib.rcParams["svg.hashsalt"] = plan.name
-    figure = Figure(figsize=(5.2 * len(groups), 4.2), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(groups) + _LEGEND_INCHES, 4.2), layout="constrained")
     FigureCanvasSVG(figure)
     panels = figure.subplots(1, len(groups), squeeze=False, sharey=plan.metric == "success")[0]
     for panel, group in zip(panels, groups, strict=True):
@@ -46,6 +48,7 @@ def _of(entries: Sequence[Entry], group: str) -> list[Entry]:
 
 def _draw(panel: Axes, plan: Plan, group: str, entries: Sequence[Entry]) -> None:
     scale = 100.0 if plan.metric == "success" else 1.0
+    ours = [arm for arm in plan.arms if arm.is_ours]
     for i, arm in enumerate(plan.arms):
         mine = sorted((e for e in entries if e.arm == arm), key=lambda e: e.cell.x)
         if not mine:
@@ -55,6 +58,9 @@ def _draw(panel: Axes, plan: Plan, group: str, entries: Sequence[Entry]) -> None
             [m - scale * e.low for m, e in zip(means, mine, strict=True)],
             [scale * e.high - m for m, e in zip(means, mine, strict=True)],
         ]
+        line, marker = ("-" if i % 2 == 0 else "--"), "."
+        if arm.is_ours:
+            line, marker = _OURS_STYLES[ours.index(arm) % len(_OURS_STYLES)]
         panel.errorbar(
             [e.cell.x for e in mine],
             means,
@@ -62,8 +68,8 @@ def _draw(panel: Axes, plan: Plan, group: str, entries: Sequence[Entry]) -> None
             label=arm.name,
             color=_OURS if arm.is_ours else _COLOURS[i % len(_COLOURS)],
             linewidth=2.2 if arm.is_ours else 1.1,
-            linestyle="-" if i % 2 == 0 else "--",
-            marker="o" if arm.is_ours else ".",
+            linestyle=line,
+            marker=marker,
             markersize=4,
             capsize=2,
         )
