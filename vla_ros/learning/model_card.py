@@ -32,6 +32,8 @@ _LIMITS = """## Limits
 - It was trained and measured in simulation only, with an expert that knew where everything was.
 - The fast half stands on the robot's reference pose; with another controller it needs new
   demonstrations.
+- Being told the age of its latent has not been seen to help the fast half; with latents of 2 s and
+  changes on the way it did harm (docs/results/learned_reaction.md).
 - It does not refuse what it does not understand: words that are unknown are refused before it.
 - Nothing in it is a safety function. Limits of speed, force and space are those of the control
   host.
