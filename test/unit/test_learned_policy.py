@@ -25,6 +25,7 @@ from vla_ros.chunking.executor import ChunkExecutor
 from vla_ros.errors import ConfigError, InstructionError, PolicyError
 from vla_ros.latency.buffer import LatentBuffer
 from vla_ros.latency.stamping import schema_hash
+from vla_ros.learning.manifest import TOLD_UP_TO_S
 from vla_ros.learning.split import HELD_OUT_GOALS
 from vla_ros.policies.instruction import ALL_GOALS
 from vla_ros.policies.onnx.load import load_fast, load_slow
@@ -70,14 +71,23 @@ def test_rows_begin_at_the_reference_and_follow_age_and_fresh_wrist_image(path):
     assert chunk.target0_ns == NOW
 
 
+def told_age_s(path, age_ms, **how):
+    """The age that the fast half was told: rows of the made-up graph show it."""
+    fast = load_fast(path, RUNTIME, **how)
+    rows = fast.decode(made(path, age_ms=age_ms), seen(), NOW).positions
+    return pytest.approx((rows[0, 1] - 0.1) / AGE_TO_Y, abs=1e-3)
+
+
 def test_age_that_is_hidden_is_the_one_that_training_hid(path):
-    age_s = {}
-    for tells_age in (True, False):
-        fast = load_fast(path, RUNTIME, tells_age=tells_age)
-        rows = fast.decode(made(path, age_ms=2000), seen(), NOW).positions
-        age_s[tells_age] = (rows[0, 1] - 0.1) / AGE_TO_Y
-    assert age_s[True] == pytest.approx(2.0, abs=1e-3)
-    assert age_s[False] == pytest.approx(-1.0, abs=1e-3)
+    assert told_age_s(path, 2000, tells_age=True) == 2.0
+    assert told_age_s(path, 2000, tells_age=False) == -1.0
+    assert told_age_s(path, 100, tells_age=False) == -1.0
+
+
+def test_ages_are_told_up_to_the_one_that_the_manifest_says(path):
+    assert told_age_s(path, 400) == 0.4
+    assert told_age_s(path, 1000 * TOLD_UP_TO_S) == TOLD_UP_TO_S
+    assert told_age_s(path, 600) == -1.0
 
 
 def test_all_goals_are_understood_those_held_out_from_training_too(path):
@@ -254,9 +264,11 @@ def test_evaluation_runs_this_runtime_with_and_without_the_age(path, monkeypatch
         evaluate, "load_fast", lambda folder, runtime, tells_age: asked.append(tells_age)
     )
     monkeypatch.setattr(evaluate, "load_slow", lambda folder, runtime: None)
-    options = evaluate.EvaluateOptions(policy=str(path), cells="seen-0ms,no-age-500ms")
+    options = evaluate.EvaluateOptions(
+        policy=str(path), cells="seen-0ms,no-age-500ms,every-age-500ms"
+    )
     for cell in evaluate.choose_cells(options.cells):
         evaluate.run_episodes(options, cell, ())
-    assert asked == [True, False]
+    assert asked == [None, False, True]
     assert options.arm == path.name
     assert evaluate.EvaluateOptions(policy="classical").arm == "classical"

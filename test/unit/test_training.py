@@ -114,6 +114,20 @@ def test_steps_act_on_an_earlier_image_of_their_own_episode_and_know_its_age():
             assert age >= -1e-6
 
 
+def test_pauses_make_latents_older_and_nothing_else_different():
+    _, plain = sampler(age_dropout=0.0, waited_share=0.0, batch_frames=1)
+    _, paused = sampler(age_dropout=0.0, waited_share=0.0, batch_frames=1, paused_share=0.5)
+    older = []
+    for i in range(200):
+        one, two = plain.batch(i), paused.batch(i)
+        np.testing.assert_array_equal(one.state, two.state)
+        np.testing.assert_array_equal(one.anchors, two.anchors)
+        np.testing.assert_array_equal(one.scene, two.scene)
+        older.append(two.age_s - one.age_s)
+    assert np.min(older) >= 0.0
+    assert np.mean(np.array(older) > 0.0) == pytest.approx(0.5, abs=0.07)
+
+
 def test_age_is_hidden_as_often_as_asked_for():
     _, drawn = sampler(age_dropout=0.4)
     hidden = np.mean([np.mean(drawn.batch(i).age_s < 0.0) for i in range(10)])

@@ -154,7 +154,7 @@ def run_episodes(options: EvaluateOptions, cell: EvaluationCell, seeds: Sequence
         whole = OnnxChunkPolicy(open_policy(options.folder), runtime)
     elif options.folder is not None:
         slow = load_slow(options.folder, runtime)
-        fast = load_fast(options.folder, runtime, tells_age=not cell.hides_age)
+        fast = load_fast(options.folder, runtime, tells_age=cell.tells_age)
     config = LockstepConfig(
         camera_hz=options.camera_hz,
         slow_latency_ms=cell.slow_latency_ms,

@@ -13,6 +13,7 @@ from pathlib import Path
 from vla_ros.commands.options import add_options, read_options
 from vla_ros.commands.output import say
 from vla_ros.config_fields import check_fields, setting
+from vla_ros.learning.manifest import TOLD_UP_TO_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,13 @@ class ExportOptions:
     )
     out: str = setting("models/pick-place", "folder of the export")
     name: str = setting("pick-place", "what the policy is called")
+    told_up_to_s: float = setting(
+        TOLD_UP_TO_S,
+        "the fast half is told how old its latent is up to this age",
+        unit="s",
+        ge=0.0,
+        le=3600.0,
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -46,7 +54,7 @@ def run(namespace: argparse.Namespace) -> int:
     if "flow" in loaded.settings:
         differences = export_flow(loaded, out, options.name)
     else:
-        differences = export_policy(checkpoint, out, options.name)
+        differences = export_policy(checkpoint, out, options.name, options.told_up_to_s)
     for graph, difference in differences.items():
         say(f"{graph:<8} differs from PyTorch by {difference:.1e} at most")
     size = sum(path.stat().st_size for path in Path(options.out).rglob("*") if path.is_file())

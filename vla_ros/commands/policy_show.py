@@ -12,6 +12,7 @@ from vla_ros.policies.manifest.files import PolicyFolder, open_policy
 from vla_ros.policies.manifest.schema import (
     ImageDetails,
     InstructionDetails,
+    LatentAgeDetails,
     NoiseDetails,
     StateDetails,
     TensorSpec,
@@ -93,5 +94,7 @@ def _details(tensor: TensorSpec) -> str:
             return f": {', '.join(d.fields)}"
         case NoiseDetails() as d:
             return f", drawn per {d.draw}"
+        case LatentAgeDetails() as d:
+            return f", told up to {d.told_up_to_s:g} s"
         case _:
             return f" from {tensor.source}" if tensor.source else ""

@@ -23,7 +23,11 @@ class LearnedCase:
 
     policy: str = setting("", "folder of the export, below that of the models")
     whole: bool = setting(False, "both halves of a split policy as one in one piece")
-    tells_age: bool = setting(True, "the fast half is told how old its latent is")
+    told_ages: str = setting(
+        "manifest",
+        "which ages of latents the fast half is told: those that its manifest says, every, none",
+        choices=("manifest", "every", "none"),
+    )
     strategy: str = setting("timed", "execution strategy")
     admits: bool = setting(
         False, "results are admitted by their stamps; clients without stamps take them all"
@@ -41,3 +45,8 @@ class LearnedCase:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def tells_age(self) -> bool | None:
+        """The same as ``OnnxFastPolicy`` takes it."""
+        return {"manifest": None, "every": True, "none": False}[self.told_ages]

@@ -42,7 +42,7 @@ class Opened:
 
 
 @functools.lru_cache(maxsize=8)
-def open_parts(path: Path, tells_age: bool, cpu_ns: Callable[[], int]) -> Opened:
+def open_parts(path: Path, tells_age: bool | None, cpu_ns: Callable[[], int]) -> Opened:
     """Open an export on one thread of the CPU; once per process.
 
     Raises:

@@ -79,7 +79,7 @@ def _weights_for(case: LearnedCase, models: Path) -> str:
     able = capabilities_of(folder.manifest)
     if case.whole or folder.manifest.kind is Kind.CHUNK:
         able = dataclasses.replace(able, has_split_latent=False)
-    if not case.tells_age and not able.has_age_input:
+    if case.told_ages == "none" and not able.has_age_input:
         raise ConfigError(f"{case.policy or folder.manifest.name} is not told an age anyway")
     if missing := missing_ability(case.strategy, able):
         raise ConfigError(f"{case.policy or folder.manifest.name}: {case.strategy} needs {missing}")

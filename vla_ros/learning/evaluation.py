@@ -32,7 +32,8 @@ class EvaluationCell:
         held_out: goals whose words were never trained together.
         is_blank: all images are black.
         is_scrambled: the policy is told any goal, drawn without regard to the one judged.
-        hides_age: the fast half is not told how old its latent is.
+        tells_age: whether the fast half is told how old its latent is; None: up to the age that
+            its manifest says.
         is_naive: both halves as one policy, executed as it comes: from its first row, whenever.
         joined_by: strategy for a policy in one piece; empty: the policy is split.
         cache: when the slow half may reuse what it made of earlier images; None: never.
@@ -45,7 +46,7 @@ class EvaluationCell:
     held_out: bool = False
     is_blank: bool = False
     is_scrambled: bool = False
-    hides_age: bool = False
+    tells_age: bool | None = None
     is_naive: bool = False
     joined_by: str = ""
     cache: FeatureCacheConfig | None = None
@@ -77,8 +78,10 @@ CELLS = (
     EvaluationCell(name="held-out-0ms", held_out=True),
     EvaluationCell(name="seen-500ms", slow_latency_ms=500.0),
     EvaluationCell(name="seen-2000ms", slow_latency_ms=2000.0),
-    EvaluationCell(name="no-age-500ms", slow_latency_ms=500.0, hides_age=True),
-    EvaluationCell(name="no-age-2000ms", slow_latency_ms=2000.0, hides_age=True),
+    EvaluationCell(name="no-age-500ms", slow_latency_ms=500.0, tells_age=False),
+    EvaluationCell(name="no-age-2000ms", slow_latency_ms=2000.0, tells_age=False),
+    EvaluationCell(name="every-age-500ms", slow_latency_ms=500.0, tells_age=True),
+    EvaluationCell(name="every-age-2000ms", slow_latency_ms=2000.0, tells_age=True),
     EvaluationCell(name="naive-500ms", slow_latency_ms=500.0, is_naive=True),
     EvaluationCell(name="naive-2000ms", slow_latency_ms=2000.0, is_naive=True),
     EvaluationCell(name="blank-0ms", is_blank=True),

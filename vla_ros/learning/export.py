@@ -20,7 +20,12 @@ from vla_ros.errors import ConfigError, PolicyError
 from vla_ros.learning.cache_export import cache_specs
 from vla_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla_ros.learning.graph_spec import GraphSpec
-from vla_ros.learning.manifest import CACHE_FOLDER, VOCABULARY_FILE, write_manifest
+from vla_ros.learning.manifest import (
+    CACHE_FOLDER,
+    TOLD_UP_TO_S,
+    VOCABULARY_FILE,
+    write_manifest,
+)
 from vla_ros.learning.model import (
     fast_half,
     initial_weights,
@@ -136,10 +141,13 @@ def largest_difference(spec: GraphSpec, config: ModelConfig, path: Path) -> floa
     return largest
 
 
-def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]:
+def export_policy(
+    checkpoint: Path, folder: Path, name: str, told_up_to_s: float = TOLD_UP_TO_S
+) -> dict[str, float]:
     """Write a trained policy: its halves into ``folder``, the slow one also as a cache needs it.
 
-    Both in one, for comparison, go into ``folder/monolithic``.
+    Both in one, for comparison, go into ``folder/monolithic``. Of latents older than
+    ``told_up_to_s`` the fast half is not told the age.
 
     Returns:
         The largest difference to PyTorch of each graph.
@@ -160,7 +168,16 @@ def export_policy(checkpoint: Path, folder: Path, name: str) -> dict[str, float]
         differences[spec.name] = export_and_compare(spec, config, where)
     for spec in cache_specs(weights, config):
         differences[spec.name] = export_and_compare(spec, config, cache)
-    write_manifest(folder, name, Kind.SPLIT, ("slow", "fast"), config, _ABOUT, has_cache=True)
+    write_manifest(
+        folder,
+        name,
+        Kind.SPLIT,
+        ("slow", "fast"),
+        config,
+        _ABOUT,
+        has_cache=True,
+        told_up_to_s=told_up_to_s,
+    )
     write_manifest(whole, f"{name}-monolithic", Kind.CHUNK, ("chunk",), config, _ABOUT_WHOLE)
     return differences
 

@@ -39,6 +39,8 @@ from vla_ros.policies.manifest.write import write_manifest as write_description
 VOCABULARY_FILE = "vocabulary.json"
 CACHE_FOLDER = "cache"  # of its graphs, in the folder of an export
 MAX_AGE_S = 6.0
+# Told greater ages, the shipped weights believe the cube nearer to the bowl: decision 0007.
+TOLD_UP_TO_S = 0.5
 CAMERAS = ("scene_camera", "wrist_camera")
 _CUT_ROWS = SIDE_PX - WRIST_SHAPE[0] * WRIST_BOX_PX
 
@@ -65,6 +67,7 @@ def write_manifest(
     about: str,
     *,
     has_cache: bool = False,
+    told_up_to_s: float = TOLD_UP_TO_S,
 ) -> Path:
     """Write ``manifest.yaml`` beside exported graphs and return its path.
 
@@ -76,11 +79,12 @@ def write_manifest(
         config: sizes of the model.
         about: what a person should know of it.
         has_cache: the slow half is there as a cache needs it, too.
+        told_up_to_s: the fast half is told how old its latent is up to this age.
 
     Raises:
         ConfigError: if a file is missing, or a reader would refuse the manifest.
     """
-    tensors = describe_tensors(config)
+    tensors = describe_tensors(config, told_up_to_s)
     description: dict[str, Any] = {
         "name": name,
         "kind": kind.value,
@@ -135,7 +139,9 @@ _OUTPUTS = {
 }
 
 
-def describe_tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, Any]]:
+def describe_tensors(
+    config: ModelConfig, told_up_to_s: float = TOLD_UP_TO_S
+) -> Mapping[tuple[str, str], dict[str, Any]]:
     """Return what every tensor of every graph is."""
     images = _tensor("images", "uint8", (N_VIEWS, SIDE_PX, SIDE_PX, 3))
     images |= {"cameras": list(CAMERAS), "resize": "none"}
@@ -153,12 +159,13 @@ def describe_tensors(config: ModelConfig) -> Mapping[tuple[str, str], dict[str, 
     wrist = _tensor("images", "uint8", (SIDE_PX, SIDE_PX, 3))
     wrist |= {"cameras": [CAMERAS[1]], "resize": "none"}
     features = _tensor("features", "float32", (config.channels, *CELLS))
+    age = _tensor("latent_age_s", "float32", (1,)) | {"told_up_to_s": told_up_to_s}
     return {
         ("slow", "image"): images,
         ("slow", "tokens"): tokens,
         ("slow", "latent"): latent,
         ("fast", "latent"): latent,
-        ("fast", "latent_age_s"): _tensor("latent_age_s", "float32", (1,)),
+        ("fast", "latent_age_s"): age,
         ("fast", "state"): state,
         ("fast", "image"): small,
         ("fast", "actions"): actions,

@@ -15,7 +15,7 @@ from vla_ros.learning.checkpoint import load_checkpoint
 from vla_ros.learning.evaluation import CELLS, chance, summarise, to_markdown
 from vla_ros.learning.split import FIRST_TRAINING_SEED, HELD_OUT_GOALS
 from vla_ros.policies.manifest.files import PolicyFolder, open_policy
-from vla_ros.policies.manifest.schema import Manifest, Role
+from vla_ros.policies.manifest.schema import LatentAgeDetails, Manifest, Role
 
 _HEAD = """# {name}
 
@@ -32,8 +32,8 @@ _LIMITS = """## Limits
 - It was trained and measured in simulation only, with an expert that knew where everything was.
 - The fast half stands on the robot's reference pose; with another controller it needs new
   demonstrations.
-- Being told the age of its latent has not been seen to help the fast half; with latents of 2 s and
-  changes on the way it did harm (docs/results/learned_reaction.md).
+- It is told how old its latent is up to {told_up_to_s:g} s only: greater ages mislead it,
+  for in its demonstrations they stood for progress (docs/decisions/0007-told-ages.md).
 - It does not refuse what it does not understand: words that are unknown are refused before it.
 - Nothing in it is a safety function. Limits of speed, force and space are those of the control
   host.
@@ -74,7 +74,7 @@ def write_card(sources: CardSources, folder: Path) -> Path:
         "## Data\n\n" + _data(_read_json(sources.demos)),
         "## Training\n\n" + _training(settings, _read_csv(sources.log)),
         "## Files\n\n" + _files(policy),
-        _LIMITS,
+        _LIMITS.format(told_up_to_s=_told_up_to_s(policy.manifest)),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{policy.manifest.name}.md"
@@ -90,6 +90,13 @@ def _latent_size(manifest: Manifest) -> dict[str, int]:
     return {"tokens": latent.size[1], "token_dim": latent.size[2]}
 
 
+def _told_up_to_s(manifest: Manifest) -> float:
+    age = manifest.acting.input(Role.LATENT_AGE)
+    if age is None or not isinstance(age.details, LatentAgeDetails):
+        raise ConfigError(f"{manifest.name} is not told the age of its latent, as a card says")
+    return age.details.told_up_to_s
+
+
 def _results(rows: Sequence[Mapping[str, str]]) -> str:
     seeds = sorted({int(row["seed"]) for row in rows})
     scrambled = next(cell for cell in CELLS if cell.is_scrambled)
@@ -99,9 +106,10 @@ def _results(rows: Sequence[Mapping[str, str]]) -> str:
         "Virtual time, judged from the simulation's state, same seeds in every cell, layouts\n"
         f"never trained on (training seeds begin at {FIRST_TRAINING_SEED}). 95 % bootstrap\n"
         f"intervals. What is not done after {limit_s:.0f} s has failed. "
-        "`held-out`: pairs of colours never trained\ntogether. `no-age`: the fast half is not told "
-        "how old its latent is. `naive`: both halves as one\npolicy, executed from its first row "
-        "whenever it arrives. `blank`: black images. `scrambled`:\ntold any of the eight goals, "
+        "`held-out`: pairs of colours never trained\ntogether. `every-age`, `no-age`: the fast half "
+        "is told every age of its latent, or none.\n`naive`: both halves as one policy, executed "
+        "from its first row whenever it arrives. `blank`:\nblack images. `scrambled`: told any of "
+        "the eight goals, "
         f"which is the right one {100 * chance(scrambled, seeds):.1f} % of the time.\n"
     )
 

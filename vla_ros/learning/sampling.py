@@ -44,6 +44,9 @@ class SamplingConfig:
     waited_share: float = setting(
         0.3, "share of first frames on which nobody has acted for a while", ge=0.0, le=1.0
     )
+    paused_share: float = setting(
+        0.0, "share of steps before which the arm is thought to have paused", ge=0.0, le=1.0
+    )
     delays: LatencyHistogram = field(default_factory=LatencyHistogram)
 
     def __post_init__(self) -> None:
@@ -162,10 +165,13 @@ class BatchSampler:
                 weights[-1], ages[-1] = 1.0, 0.0
         chosen = random.choice(len(ages), size=c.frame_steps, p=weights / weights.sum())
         age = ages[chosen]
-        if frame == data.first_frame[episode]:
-            # Before the episode nothing moved: its first image may as well be older.
-            waited = random.random(c.frame_steps) < c.waited_share
-            age = age + waited * np.array([c.delays.draw(random) for _ in range(c.frame_steps)])
+        # Before the episode nothing moved: its first image may as well be older. Pauses on the way
+        # make ages tell less of how far the task has come: decision 0007.
+        is_first = frame == data.first_frame[episode]
+        for share in (c.waited_share if is_first else 0.0, c.paused_share):
+            if share > 0.0:
+                waited = random.random(c.frame_steps) < share
+                age = age + waited * np.array([c.delays.draw(random) for _ in range(c.frame_steps)])
         return first + chosen, age
 
     def _step_weights(self) -> NDArray[np.float64]:

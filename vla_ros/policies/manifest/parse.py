@@ -20,6 +20,7 @@ from vla_ros.policies.manifest.schema import (
     GraphSpec,
     ImageDetails,
     InstructionDetails,
+    LatentAgeDetails,
     Kind,
     Manifest,
     ModelSpace,
@@ -194,5 +195,7 @@ def _details(role: Role, section: Section) -> Details:
             return section.settings(StateDetails, fields=section.texts("fields"))
         case Role.NOISE:
             return section.settings(NoiseDetails)
+        case Role.LATENT_AGE:
+            return section.settings(LatentAgeDetails)
         case _:
             return None

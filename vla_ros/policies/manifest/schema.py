@@ -132,7 +132,23 @@ class NoiseDetails:
         check_fields(self)
 
 
-Details = ImageDetails | InstructionDetails | StateDetails | NoiseDetails | None
+@dataclass(frozen=True, kw_only=True)
+class LatentAgeDetails:
+    """Which ages of latents a graph is told."""
+
+    told_up_to_s: float = setting(
+        3600.0,
+        "of older latents it is told -1, not known; only for graphs that were trained with that",
+        unit="s",
+        ge=0.0,
+        le=3600.0,
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+Details = ImageDetails | InstructionDetails | StateDetails | NoiseDetails | LatentAgeDetails | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ class OnnxFastPolicy:
     Args:
         folder: a split policy.
         runtime: where and how it runs.
-        tells_age: False hides the age of the latent from the graph (``HIDDEN_AGE_S``), to measure
-            what knowing it is worth; for policies that were trained to do without.
+        tells_age: True tells the graph every age of the latent, False none (``HIDDEN_AGE_S``), to
+            measure what knowing it is worth; None: those that the manifest says.
 
     Attributes:
         last_rows: what the last call gave: all candidates, scores, uncertainty.
@@ -42,7 +42,7 @@ class OnnxFastPolicy:
         folder: PolicyFolder,
         runtime: PolicyRuntime | None = None,
         *,
-        tells_age: bool = True,
+        tells_age: bool | None = None,
     ) -> None:
         self.manifest = demand_split(folder.manifest)
         self._tells_age = tells_age

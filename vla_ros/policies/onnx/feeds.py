@@ -17,6 +17,7 @@ from vla_ros.policies.manifest.schema import (
     GraphSpec,
     ImageDetails,
     InstructionDetails,
+    LatentAgeDetails,
     NoiseDetails,
     Role,
     StateDetails,
@@ -39,7 +40,7 @@ class Call:
         now_ns: time of the call; None: when the state was measured.
         latent: of a split policy.
         seen: latent tensors that graph ``chunk`` made of the same observation, by name.
-        tells_age: False hides from the graph how old the latent is.
+        tells_age: whether the graph is told how old the latent is; None: as its manifest says.
         columns: what else the role asks for, without the batch: prefix, rows under way and
             cotangent (H, A), features (C, rows, columns).
         numbers: single numbers: prefix rows, flow time.
@@ -49,7 +50,7 @@ class Call:
     now_ns: int | None = None
     latent: Latent | None = None
     seen: Mapping[str, Array] = field(default_factory=dict)
-    tells_age: bool = True
+    tells_age: bool | None = None
     columns: dict[Role, Array] = field(default_factory=dict)
     numbers: dict[Role, float] = field(default_factory=dict)
 
@@ -115,8 +116,8 @@ class Feeds:
             return _Mask(tensor, self.cameras)
         if role is Role.LATENT:
             return _LatentTensor(tensor)
-        if role is Role.LATENT_AGE:
-            return _LatentAge(tensor)
+        if isinstance(details, LatentAgeDetails):
+            return _LatentAge(tensor, details)
         return _Given(tensor)
 
 
@@ -247,15 +248,17 @@ class _LatentTensor:
 class _LatentAge:
     """Time since the exposure of the oldest image behind the latent [s]."""
 
-    def __init__(self, tensor: TensorSpec) -> None:
+    def __init__(self, tensor: TensorSpec, details: LatentAgeDetails) -> None:
         self._out = np.zeros(tensor.size, dtype=np.float32)
+        self._told_up_to_s = details.told_up_to_s
 
     def __call__(self, call: Call) -> Array:
         if call.latent is None:
             raise PolicyError("there is no latent")
         # Clocks of two cameras may differ by a little: nothing is younger than now.
         age_s = max(0, call.latent.stamp.age_ns(call.at_ns)) / NS_PER_S
-        self._out[...] = age_s if call.tells_age else HIDDEN_AGE_S
+        is_told = age_s <= self._told_up_to_s if call.tells_age is None else call.tells_age
+        self._out[...] = age_s if is_told else HIDDEN_AGE_S
         return self._out
 
 

@@ -30,14 +30,15 @@ def load_slow(path: Path, runtime: PolicyRuntime | None = None) -> SlowPolicy:
 
 
 def load_fast(
-    path: Path, runtime: PolicyRuntime | None = None, *, tells_age: bool = True
+    path: Path, runtime: PolicyRuntime | None = None, *, tells_age: bool | None = None
 ) -> FastPolicy:
     """Return what runs fast: the fast half, or what hands out the rows of a policy in one piece.
 
     Args:
         path: of the folder.
         runtime: where and how it runs.
-        tells_age: False hides from the fast half how old its latent is (``OnnxFastPolicy``).
+        tells_age: whether the fast half is told how old its latent is (``OnnxFastPolicy``); None:
+            up to the age that the manifest says.
 
     Raises:
         ConfigError: if the export is refused.
