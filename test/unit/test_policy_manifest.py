@@ -95,6 +95,16 @@ FAULTS = {
         "features",
         "latent is no output of slow, which makes latent",
     ),
+    "told age": (
+        "graphs__fast__inputs__latent_age_s__told_up_to_s",
+        -1,
+        r"latent_age_s: told_up_to_s must be 0\.0 to 3600\.0 s, got -1",
+    ),
+    "told age of another tensor": (
+        "graphs__fast__inputs__latent__told_up_to_s",
+        1.0,
+        "latent: unknown key 'told_up_to_s'",
+    ),
     "actions": ("actions__rows", 9, rf"must be float32 \[1, 9, {A}\]"),
     "rotation": ("actions__rotation_format", "euler", "rotation_format must be one of"),
     "gripper": ("actions__gripper_range_m", [0.1, 0.0], r"must be \[smallest, largest\]"),
