@@ -106,6 +106,7 @@ FAULTS = {
         "latent: unknown key 'told_up_to_s'",
     ),
     "actions": ("actions__rows", 9, rf"must be float32 \[1, 9, {A}\]"),
+    "execution": ("actions__execution_rows", 99, "execution_rows must be at most rows"),
     "rotation": ("actions__rotation_format", "euler", "rotation_format must be one of"),
     "gripper": ("actions__gripper_range_m", [0.1, 0.0], r"must be \[smallest, largest\]"),
     "ability": ("abilities__age_input", False, "age_input is False, the tensors say True"),

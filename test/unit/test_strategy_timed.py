@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from strategy_samples import (
     DT_NS,
+    H,
     Loop,
     able,
     capabilities,
@@ -240,6 +241,29 @@ def test_timed_without_projection_wants_the_rows_it_commits_to(
     if not asks_on_the_way:
         # At rest, for rows from the arrival on.
         assert asked.target0_ns >= (plan_ends + delay_steps) * DT_NS
+
+
+@pytest.mark.parametrize(
+    ("says", "is_set", "wanted"),
+    [(0, 0, H // 2), (6, 0, 6), (6, 3, 3)],
+    ids=["half", "says", "set"],
+)
+def test_timed_commits_to_as_many_rows_as_is_set_or_the_policy_says(
+    says: int, is_set: int, wanted: int
+) -> None:
+    """A chunk is asked for on the way as long as it comes with that many rows left."""
+    for delay_steps in (H - wanted, H - wanted + 1):
+        policy = capabilities(execution_rows=says)
+        strategy = timed(policy, continuous_below_s=9.0, execution_horizon=is_set)
+        loop = Loop(
+            strategy,
+            numbered,
+            delay_steps=lambda k, n=delay_steps: n,
+            delay_estimate_ns=delay_steps * DT_NS,
+        )
+        loop.run(delay_steps + 12)
+        asks_on_the_way = loop.requests[1].target0_ns < (delay_steps + H - 1) * DT_NS
+        assert asks_on_the_way == (delay_steps == H - wanted)
 
 
 def test_timed_without_projection_is_guided_as_rtc_is() -> None:

@@ -7,7 +7,7 @@ state, so that ``velocity`` is the small head alone.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,8 @@ _ABOUT = (
     "its denoising, continue a prefix or compare candidates; trained in simulation."
 )
 _ROWS = (CHUNK_ROWS, ACTION_SIZE)
+# Late rows of a chunk scatter most: a chunk of which few others are left is not worth its stops.
+EXECUTION_ROWS = 12
 _SEEN = ("expert_rows", "spread", "condition")  # what the velocity stands on, see ``Told``
 
 
@@ -183,7 +185,7 @@ def describe_flow(name: str, config: ModelConfig, flow: FlowConfig) -> dict[str,
                 },
             },
         },
-        "actions": asdict(ACTIONS),
+        "actions": asdict(replace(ACTIONS, execution_rows=EXECUTION_ROWS)),
         "abilities": {
             "prefix_rows_max": flow.prefix_rows_max,
             "denoising_steps": flow.denoising_steps,

@@ -46,6 +46,9 @@ class ActionSpace:
     """Rows of a chunk and the meaning of their columns."""
 
     rows: int = setting(16, "rows of a chunk, H", ge=1, le=1000)
+    execution_rows: int = setting(
+        0, "of them those to execute before new ones are there; 0: not said", ge=0, le=1000
+    )
     dt_s: float = setting(1.0 / 30.0, "from one row to the next", unit="s", ge=1e-3, le=2.0)
     first_row_s: float = setting(
         0.0, "from the robot state to the time of row 0", unit="s", ge=0.0, le=2.0
@@ -76,6 +79,10 @@ class ActionSpace:
         if len(self.gripper_range_m) != 2 or self.gripper_range_m[0] >= self.gripper_range_m[1]:
             raise ConfigError(
                 f"gripper_range_m must be [smallest, largest], got {list(self.gripper_range_m)}"
+            )
+        if self.execution_rows > self.rows:
+            raise ConfigError(
+                f"execution_rows must be at most rows ({self.rows}), got {self.execution_rows}"
             )
         if self.rotation_format == "yaw_sin_cos" and self.rotation == "relative_anchor":
             raise ConfigError(

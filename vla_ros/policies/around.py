@@ -69,6 +69,7 @@ def shared(a: PolicyCapabilities, b: PolicyCapabilities) -> PolicyCapabilities:
     """Return what two policies can both do; the time grid is that of the first."""
     return replace(
         a,
+        execution_rows=max(a.execution_rows, b.execution_rows),
         is_guided=a.is_guided and b.is_guided,
         has_vjp=a.has_vjp and b.has_vjp,
         trained_prefix_max=min(a.trained_prefix_max, b.trained_prefix_max),
@@ -79,6 +80,7 @@ def shared(a: PolicyCapabilities, b: PolicyCapabilities) -> PolicyCapabilities:
         has_scores=a.has_scores and b.has_scores,
         has_uncertainty=a.has_uncertainty and b.has_uncertainty,
         has_correction=a.has_correction and b.has_correction,
+        takes_projected_state=a.takes_projected_state and b.takes_projected_state,
     )
 
 

@@ -87,6 +87,8 @@ class PolicyCapabilities:
 
     Attributes:
         horizon, dt_ns: rows of a chunk and the time between them.
+        execution_rows: rows of a chunk that it says are to be executed before new ones are there
+            (LeRobot's ``n_action_steps``); 0: it does not say.
         is_guided: gives access to its denoising steps (``GenerativePolicy``).
         has_vjp: the vector-Jacobian product of its velocity is available too.
         trained_prefix_max: longest prefix it was trained to continue; 0: none.
@@ -103,6 +105,7 @@ class PolicyCapabilities:
 
     horizon: int
     dt_ns: int
+    execution_rows: int = 0
     is_guided: bool = False
     has_vjp: bool = False
     trained_prefix_max: int = 0

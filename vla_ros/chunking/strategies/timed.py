@@ -57,7 +57,11 @@ class TimedSettings(ImpedanceModel):
     """Settings of ``timed``; the model is for policies without prefix."""
 
     execution_horizon: int = setting(
-        0, "rows of a chunk committed to; 0: half the chunk", unit="rows", ge=0, le=1000
+        0,
+        "rows of a chunk committed to; 0: as many as the policy says, else half the chunk",
+        unit="rows",
+        ge=0,
+        le=1000,
     )
     margin_s: float = setting(
         0.02, "added to the delay when deciding to ask", unit="s", ge=0.0, le=10.0
@@ -120,7 +124,9 @@ class Timed(PlanStrategy):
         self._projection = settings.projection
         if settings.projection == "auto":
             self._projection = "impedance" if capabilities.takes_projected_state else "none"
-        self._wanted = settings.execution_horizon or capabilities.horizon // 2
+        self._wanted = (
+            settings.execution_horizon or capabilities.execution_rows or capabilities.horizon // 2
+        )
         self.late_joins = 0
 
     def request(self, situation: Situation) -> InferenceRequest | None:

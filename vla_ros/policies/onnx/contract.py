@@ -22,6 +22,7 @@ def capabilities_of(manifest: Manifest) -> PolicyCapabilities:
     return PolicyCapabilities(
         horizon=actions.rows,
         dt_ns=actions.dt_ns,
+        execution_rows=actions.execution_rows,
         is_guided=abilities.denoising_steps > 0,
         has_vjp=abilities.vjp,
         trained_prefix_max=abilities.prefix_rows_max,
