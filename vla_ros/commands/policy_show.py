@@ -41,8 +41,9 @@ def describe(folder: PolicyFolder) -> Iterator[str]:
     yield f"good for    {m.max_age_s:g} s after the exposure"
     yield f"meant for   slow {m.rates.slow_hz:g} Hz, fast {m.rates.fast_hz:g} Hz"
     a = m.actions
+    executed = f", {a.execution_rows} to execute" if a.execution_rows else ""
     yield (
-        f"rows        {a.rows} of {a.columns} columns, {a.dt_s * 1000:.1f} ms apart, "
+        f"rows        {a.rows} of {a.columns} columns{executed}, {a.dt_s * 1000:.1f} ms apart, "
         f"first after {a.first_row_s * 1000:.1f} ms"
     )
     yield (
