@@ -28,6 +28,9 @@ from vla_ros.latency.stamping import schema_hash
 from vla_ros.learning.manifest import TOLD_UP_TO_S
 from vla_ros.learning.split import HELD_OUT_GOALS
 from vla_ros.policies.instruction import ALL_GOALS
+from vla_ros.policies.manifest.files import open_policy
+from vla_ros.policies.manifest.schema import Role
+from vla_ros.policies.onnx.contract import capabilities_of
 from vla_ros.policies.onnx.load import load_fast, load_slow
 from vla_ros.policies.onnx.providers import SessionSettings
 from vla_ros.policies.onnx.session import PolicyRuntime
@@ -272,3 +275,14 @@ def test_evaluation_runs_this_runtime_with_and_without_the_age(path, monkeypatch
     assert asked == [None, False, True]
     assert options.arm == path.name
     assert evaluate.EvaluateOptions(policy="classical").arm == "classical"
+
+
+@pytest.mark.weights
+def test_shipped_policies_say_which_ages_they_are_told_and_which_rows_to_execute():
+    split = load_fast(policy_folder("pick-place"), RUNTIME)
+    age = split.manifest.acting.input(Role.LATENT_AGE)
+    assert age.details.told_up_to_s == TOLD_UP_TO_S
+    assert split.capabilities.execution_rows == 0
+    flow = open_policy(policy_folder("pick-place").parent / "pick-place-flow").manifest
+    # Of 16 rows: 8 late, the next are asked for at rest; 3 late, on the way.
+    assert capabilities_of(flow).execution_rows == 12

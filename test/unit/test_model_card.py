@@ -83,6 +83,7 @@ def test_card_says_what_the_files_say(sources: CardSources, tmp_path: Path) -> N
     assert "0.3 cm away from the truth by the slow half, 0.2 cm by the fast one" in text
     assert "| slow.onnx |" in text
     assert "## Limits" in text
+    assert "told how old its latent is up to 0.5 s only" in text
 
 
 @pytest.mark.weights

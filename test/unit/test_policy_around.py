@@ -164,8 +164,8 @@ FLOW = PolicyCapabilities(
 
 
 def test_composed_flows_can_do_what_both_parents_can() -> None:
-    less = replace(FLOW, has_vjp=False, trained_prefix_max=2)
-    composed = ComposedFlow(flow(FLOW), flow(less, 1))
+    less = replace(FLOW, has_vjp=False, trained_prefix_max=2, execution_rows=3)
+    composed = ComposedFlow(flow(replace(FLOW, takes_projected_state=True)), flow(less, 1))
     assert composed.capabilities == less
     assert SteeredFlow(composed, []).capabilities == less
 

@@ -30,6 +30,7 @@ from vla_ros.policies.remote.client import (
     RemoteFastPolicy,
     RemoteSlowPolicy,
 )
+from vla_ros.policies.remote.description import read_description
 from vla_ros.policies.remote.link import SocketLink, listen, parse_address
 from vla_ros.policies.remote.messages import (
     Message,
@@ -297,3 +298,94 @@ def test_policies_by_the_address_of_their_server(tmp_path) -> None:
     with ServerProcess("flow", address):
         assert make_slow_policy(f"remote:{address}").name == "remote(blob)"
         assert make_fast_policy(f"remote:{address}").chunk_rows == 8
+
+
+def described(**changes):
+    """What a server says, as it comes out of the message, with something else in its place."""
+    server = PolicyServer(fast=AbleFast(), now_ns=ManualClock().now_ns)
+    answer = server.answer(Message("describe", {"part": "fast"}))
+    values = dict(Message.from_bytes(answer.to_bytes()).values)
+    for name, value in changes.items():
+        is_able = name in values["capabilities"] or name == "wings"
+        (values["capabilities"] if is_able else values)[name] = value
+    return values
+
+
+def test_what_a_server_says_of_its_policy_is_read_as_it_was_meant() -> None:
+    read = read_description(described())
+    assert read.capabilities == AbleFast().capabilities
+    assert read.chunk_rows == AbleFast().chunk_rows
+    assert read_description(described(capabilities=None)).capabilities is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"execution_rows": "many"}, "description: capabilities: execution_rows must be int"),
+        ({"execution_rows": 1000}, "execution_rows must be 0 to"),
+        ({"execution_rows": -1}, "execution_rows must be 0 to"),
+        ({"horizon": 0}, "horizon must be 1 to 1000"),
+        ({"horizon": 16.5}, "horizon must be int"),
+        ({"dt_ns": float("nan")}, "dt_ns must be int"),
+        ({"is_guided": 1}, "is_guided must be bool"),
+        ({"n_candidates": 10**9}, "n_candidates must be 1 to 256"),
+        ({"wings": 2}, "unknown key 'wings'"),
+        ({"capabilities": [1]}, "capabilities must be a mapping"),
+        ({"capabilities": {}}, "horizon or dt_ns is missing"),
+        ({"chunk_rows": 10**9}, "chunk_rows must be 0 to 1000"),
+        ({"chunk_dt_ns": True}, "chunk_dt_ns must be int"),
+        ({"max_age_s": float("inf")}, "max_age_s must be 0.0 to"),
+        ({"model_hash": -1}, "model_hash must be 0 to"),
+        ({"latent_bytes": 2**40}, "latent_bytes must be 0 to"),
+        ({"name": None}, "name must be str"),
+        ({"cameras": "front"}, "cameras must be a list of names"),
+        ({"colour": "red"}, "unknown key 'colour'"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_in_it_is_refused_with_name_and_range(changes, message) -> None:
+    with pytest.raises(PolicyError, match=message):
+        read_description(described(**changes))
+
+
+class Says(PolicyServer):
+    """A server that says something else of itself than is so."""
+
+    def __init__(self, **says: object) -> None:
+        super().__init__(fast=AbleFast(), now_ns=ManualClock().now_ns)
+        self._says = says
+
+    def answer(self, question: Message) -> Message:
+        answer = super().answer(question)
+        if question.kind == "describe":
+            return answer
+        values = {**answer.values, **self._says}
+        kept = {name: value for name, value in values.items() if value is not None}
+        return Message(str(kept.pop("kind", answer.kind)), kept, answer.tensors)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"took_ns": None},
+        {"took_ns": "long"},
+        {"took_ns": -5},
+        {"took_ns": float("inf")},
+        {"took_ns": 10**30},
+        {"timing": {"compute_ns": "long"}},
+        {"timing": {"lunch_ns": 1}},
+        {"timing": [1, 2]},
+        {"diagnostics": 5},
+        {"chunks": 7},
+        {"chunks": [{"target0_ns": 0}]},
+        {"kind": "error", "error": None},
+        {"kind": "error", "error": ["?"]},
+    ],
+    ids=str,
+)
+def test_an_answer_that_makes_no_sense_is_a_failure_of_the_policy(says: dict[str, object]) -> None:
+    clock = ManualClock()
+    fast = RemoteFastPolicy(FakeLink(Says(**says), clock))
+    with pytest.raises(PolicyError):
+        fast.decode(LATENT, observations()[0], 0)
+    assert fast.last_timing is None or fast.last_timing.total_ns >= 0

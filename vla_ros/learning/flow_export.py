@@ -55,7 +55,8 @@ _ABOUT = (
     "its denoising, continue a prefix or compare candidates; trained in simulation."
 )
 _ROWS = (CHUNK_ROWS, ACTION_SIZE)
-# Late rows of a chunk scatter most: a chunk of which few others are left is not worth its stops.
+# The last rows of a chunk scatter most. A chunk that would come when few others are left of it is
+# worth less than one that is waited for at rest: decision 0008.
 EXECUTION_ROWS = 12
 _SEEN = ("expert_rows", "spread", "condition")  # what the velocity stands on, see ``Told``
 

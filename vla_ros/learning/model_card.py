@@ -32,12 +32,10 @@ _LIMITS = """## Limits
 - It was trained and measured in simulation only, with an expert that knew where everything was.
 - The fast half stands on the robot's reference pose; with another controller it needs new
   demonstrations.
-- It is told how old its latent is up to {told_up_to_s:g} s only: greater ages mislead it,
-  for in its demonstrations they stood for progress (docs/decisions/0007-told-ages.md).
 - It does not refuse what it does not understand: words that are unknown are refused before it.
 - Nothing in it is a safety function. Limits of speed, force and space are those of the control
   host.
-"""
+{ages}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +72,7 @@ def write_card(sources: CardSources, folder: Path) -> Path:
         "## Data\n\n" + _data(_read_json(sources.demos)),
         "## Training\n\n" + _training(settings, _read_csv(sources.log)),
         "## Files\n\n" + _files(policy),
-        _LIMITS.format(told_up_to_s=_told_up_to_s(policy.manifest)),
+        _LIMITS.format(ages=_ages(policy.manifest)),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{policy.manifest.name}.md"
@@ -90,11 +88,16 @@ def _latent_size(manifest: Manifest) -> dict[str, int]:
     return {"tokens": latent.size[1], "token_dim": latent.size[2]}
 
 
-def _told_up_to_s(manifest: Manifest) -> float:
+def _ages(manifest: Manifest) -> str:
     age = manifest.acting.input(Role.LATENT_AGE)
-    if age is None or not isinstance(age.details, LatentAgeDetails):
-        raise ConfigError(f"{manifest.name} is not told the age of its latent, as a card says")
-    return age.details.told_up_to_s
+    details = None if age is None else age.details
+    if not isinstance(details, LatentAgeDetails) or details.told_up_to_s >= manifest.max_age_s:
+        return ""
+    return (
+        f"- It is told how old its latent is up to {details.told_up_to_s:g} s only: greater ages "
+        "mislead it,\n  for in its demonstrations they stood for progress "
+        "(docs/decisions/0007-told-ages.md).\n"
+    )
 
 
 def _results(rows: Sequence[Mapping[str, str]]) -> str:

@@ -69,7 +69,7 @@ def shared(a: PolicyCapabilities, b: PolicyCapabilities) -> PolicyCapabilities:
     """Return what two policies can both do; the time grid is that of the first."""
     return replace(
         a,
-        execution_rows=max(a.execution_rows, b.execution_rows),
+        execution_rows=min(max(a.execution_rows, b.execution_rows), a.horizon),
         is_guided=a.is_guided and b.is_guided,
         has_vjp=a.has_vjp and b.has_vjp,
         trained_prefix_max=min(a.trained_prefix_max, b.trained_prefix_max),

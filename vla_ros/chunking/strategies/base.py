@@ -10,13 +10,13 @@ never executes one after its expiry, whatever a strategy does.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.errors import ShapeError
+from vla_ros.errors import ConfigError, ShapeError
 from vla_ros.types import ActionChunk, Observation, RobotState
 
 Array = NDArray[np.float64]
@@ -101,6 +101,9 @@ class PolicyCapabilities:
         has_correction: brings a correction head.
         takes_projected_state: its rows are right for a state in which the arm is not yet, beside
             images of the present; it was trained so, or looks at the state alone.
+
+    Raises:
+        ConfigError: if a value is of another type or out of range; some come from other processes.
     """
 
     horizon: int
@@ -117,6 +120,21 @@ class PolicyCapabilities:
     has_uncertainty: bool = False
     has_correction: bool = False
     takes_projected_state: bool = False
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, wanted = getattr(self, f.name), bool if f.default is False else int
+            if type(value) is not wanted:
+                raise ConfigError(f"{f.name} must be {wanted.__name__}, got {value!r}")
+        for name, low, high in (
+            ("horizon", 1, 1000),
+            ("dt_ns", 1, 10**10),
+            ("execution_rows", 0, self.horizon),
+            ("trained_prefix_max", 0, self.horizon),
+            ("n_candidates", 1, 256),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from vla_ros.chunking.strategies.base import InferenceRequest, PolicyCapabilitie
 from vla_ros.clock import NS_PER_S
 from vla_ros.errors import PolicyError, PolicyTimeoutError, VlaRosError
 from vla_ros.policies.base import Tensors
+from vla_ros.policies.remote.description import read_description
 from vla_ros.policies.remote.link import Link, open_link
 from vla_ros.policies.remote.messages import (
     Message,
@@ -32,6 +33,8 @@ from vla_ros.policies.remote.server import CHUNK, ERRORS, FAST, SLOW
 from vla_ros.policies.routing.base import Answer
 from vla_ros.policies.timing import CallTiming
 from vla_ros.types import ActionChunk, Latent, Observation
+
+_LONGEST_NS = 3600 * NS_PER_S
 
 
 class Asker:
@@ -119,7 +122,9 @@ class Asker:
                 return None
             if answer.kind == "error":
                 self._asked_ns = None
-                raise ERRORS.get(answer.values["error"], PolicyError)(answer.values["text"])
+                values = answer.values
+                kind = ERRORS.get(str(values.get("error")), PolicyError)
+                raise kind(str(values.get("text", "the server failed and does not say why")))
             if not self._todo:
                 self._asked_ns = None
                 self._note(answer)
@@ -172,11 +177,21 @@ class Asker:
             raise
 
     def _note(self, answer: Message) -> None:
-        if "timing" in answer.values:
-            self.about = answer.values
-            self.transport_ns = self._now_ns() - self._sent_ns - int(answer.values["took_ns"])
-            inside = CallTiming(**answer.values["timing"])
-            self.last_timing = replace(inside, queue_ns=inside.queue_ns + self.transport_ns)
+        if "timing" not in answer.values:
+            return
+        try:
+            dict(answer.values.get("diagnostics", {}))
+            took_ns = _duration_ns(answer.values["took_ns"])
+            timing = answer.values["timing"].items()
+            inside = CallTiming(**{part: _duration_ns(value) for part, value in timing})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._lose()
+            raise PolicyError(
+                f"what the server says of itself makes no sense: {error!r}"
+            ) from error
+        self.about = answer.values
+        self.transport_ns = self._now_ns() - self._sent_ns - took_ns
+        self.last_timing = replace(inside, queue_ns=inside.queue_ns + self.transport_ns)
 
     def _lose(self) -> None:
         self._asked_ns, self._is_known = None, False
@@ -196,14 +211,15 @@ class RemotePart:
     def __init__(self, link: Link | str, limit_s: float) -> None:
         way = open_link(link) if isinstance(link, str) else link
         self._asker = Asker(way, self.part, limit_s)
-        described = self._asker.describe()
-        self.name = f"remote({described['name']})"
-        self.cameras = tuple(described["cameras"])
-        self.latent_schema_hash = int(described["latent_schema_hash"])
-        self.model_hash = int(described["model_hash"])
-        self.latent_bytes = int(described["latent_bytes"])
-        if described["capabilities"] is not None:
-            self.capabilities = PolicyCapabilities(**described["capabilities"])
+        described = read_description(self._asker.describe())
+        self.described = described
+        self.name = f"remote({described.name})"
+        self.cameras = described.cameras
+        self.latent_schema_hash = described.latent_schema_hash
+        self.model_hash = described.model_hash
+        self.latent_bytes = described.latent_bytes
+        if described.capabilities is not None:
+            self.capabilities = described.capabilities
 
     capabilities: PolicyCapabilities
 
@@ -258,7 +274,7 @@ class RemoteSlowPolicy(RemotePart):
 
     def __init__(self, link: Link | str, limit_s: float = 10.0) -> None:
         super().__init__(link, limit_s)
-        self.max_age_s = float(self._asker.describe()["max_age_s"])
+        self.max_age_s = self.described.max_age_s
 
     def encode(self, observation: Observation) -> Tensors:
         """Return the latent; errors are those of ``Asker.ask`` and of the policy."""
@@ -272,9 +288,8 @@ class RemoteFastPolicy(RemotePart):
 
     def __init__(self, link: Link | str, limit_s: float = 0.5) -> None:
         super().__init__(link, limit_s)
-        described = self._asker.describe()
-        self.chunk_rows = int(described["chunk_rows"])
-        self.chunk_dt_ns = int(described["chunk_dt_ns"])
+        self.chunk_rows = self.described.chunk_rows
+        self.chunk_dt_ns = self.described.chunk_dt_ns
 
     def decode(self, latent: Latent, observation: Observation, now_ns: int) -> ActionChunk:
         """Return the rows."""
@@ -342,6 +357,13 @@ class RemoteBackend:
 
 def _without_number(answer: Message) -> dict[str, Any]:
     return {name: value for name, value in answer.values.items() if name != "number"}
+
+
+def _duration_ns(value: object) -> int:
+    """Return a duration [ns] that a server says; raises ``ValueError`` if it is none."""
+    if type(value) is not int or not 0 <= value <= _LONGEST_NS:
+        raise ValueError(f"a duration must be 0 to {_LONGEST_NS} ns, got {value!r}")
+    return value
 
 
 def _own(answer: Message) -> Tensors:

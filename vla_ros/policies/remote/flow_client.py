@@ -47,7 +47,7 @@ class RemoteFlow(RemotePart):
 
     def __init__(self, link: Link | str, limit_s: float = 0.5) -> None:
         super().__init__(link, limit_s)
-        self.n_denoising_steps = int(self._asker.describe()["n_denoising_steps"])
+        self.n_denoising_steps = self.described.n_denoising_steps
         self._client = secrets.token_hex(8)  # no two of a server's clients have the same names
         self._inferences = 0
         self._request: InferenceRequest | None = None

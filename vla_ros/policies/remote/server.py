@@ -21,6 +21,7 @@ from vla_ros.policies.base import (
     SlowPolicy,
 )
 from vla_ros.policies.diagnostics import alarm_of, diagnostics_of
+from vla_ros.policies.remote.description import Description
 from vla_ros.policies.remote.flow_server import ServedFlow
 from vla_ros.policies.remote.link import SocketLink, check_length
 from vla_ros.policies.remote.messages import (
@@ -97,7 +98,7 @@ class PolicyServer:
         if policy is None:
             raise PolicyError(f"this server has no {of} part")
         if question.kind == "describe":
-            return Message("described", _describe(of, policy))
+            return Message("described", asdict(_describe(of, policy)))
         if question.kind == "reset":
             policy.reset()
             return Message("done")
@@ -139,23 +140,23 @@ class PolicyServer:
         }
 
 
-def _describe(of: str, policy: Any) -> dict[str, Any]:
+def _describe(of: str, policy: Any) -> Description:
     contract = policy if isinstance(policy, LatentContract) else None
     able = policy.capabilities if isinstance(policy, Capable) else None
     if of == FAST:
         able = capabilities_of_fast(policy)
-    return {
-        "name": policy.name,
-        "max_age_s": getattr(policy, "max_age_s", 0.0),
-        "cameras": list(cameras_of(policy)),
-        "chunk_rows": getattr(policy, "chunk_rows", 0),
-        "chunk_dt_ns": getattr(policy, "chunk_dt_ns", 0),
-        "n_denoising_steps": getattr(policy, "n_denoising_steps", 0),
-        "capabilities": None if able is None else asdict(able),
-        "latent_schema_hash": contract.latent_schema_hash if contract else 0,
-        "model_hash": contract.model_hash if contract else 0,
-        "latent_bytes": contract.latent_bytes if contract else 0,
-    }
+    return Description(
+        name=policy.name,
+        max_age_s=getattr(policy, "max_age_s", 0.0),
+        cameras=cameras_of(policy),
+        chunk_rows=getattr(policy, "chunk_rows", 0),
+        chunk_dt_ns=getattr(policy, "chunk_dt_ns", 0),
+        n_denoising_steps=getattr(policy, "n_denoising_steps", 0),
+        capabilities=able,
+        latent_schema_hash=contract.latent_schema_hash if contract else 0,
+        model_hash=contract.model_hash if contract else 0,
+        latent_bytes=contract.latent_bytes if contract else 0,
+    )
 
 
 def serve(
