@@ -98,12 +98,13 @@ class Cell:
         self.client = rclpy.create_node("test_client")
         self._lease = core.LeaseWriter(prefix)
         self._latents = LatentWriter(f"{prefix}.latent", 1 << 16)
-        self._executors = []
+        self._spinning: list[tuple[SingleThreadedExecutor, threading.Thread]] = []
         for node in (self.node, self.recorder):
             executor = SingleThreadedExecutor()
             executor.add_node(node)
-            threading.Thread(target=executor.spin, daemon=True).start()
-            self._executors.append(executor)
+            thread = threading.Thread(target=executor.spin, daemon=True)
+            thread.start()
+            self._spinning.append((executor, thread))
         self.node.trigger_configure()
 
     def work(self) -> None:
@@ -160,10 +161,13 @@ class Cell:
         return float(self.node._hooks.diagnostics()["residual_mm"]) * 1e-3
 
     def close(self) -> None:
+        # As in a process of its own: nothing is called back once a node is finished.
+        for executor, thread in self._spinning:
+            executor.shutdown(timeout_sec=2)
+            thread.join(timeout=5)
+            assert not thread.is_alive()
         self.node.finish()
         self.recorder.finish()
-        for executor in self._executors:
-            executor.shutdown(timeout_sec=2)
         # Its services must not stand for those of a later test in the same domain.
         for node in (self.node, self.recorder, self.client):
             node.destroy_node()
